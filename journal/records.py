@@ -1,0 +1,163 @@
+"""The records that cross into and out of a journal. Frozen, compact, MessagePack all the way.
+
+They are `msgspec.Struct`s encoded as arrays: a batch of a thousand travels as one bytes object. Field order
+is wire order between processes of one release; what is kept on disk are columns, never these structs.
+"""
+
+from typing import NamedTuple
+
+import msgspec
+
+__all__ = [
+    "Append",
+    "Appended",
+    "KeyedReply",
+    "Load",
+    "Loaded",
+    "NewEvent",
+    "Recorded",
+    "Registration",
+    "Snapshot",
+    "StoreStatistics",
+    "StoredReply",
+    "StreamId",
+]
+
+
+class StreamId(NamedTuple):
+    """Names one stream: the events of one aggregate. Written `Account/alice`; a category has no slash."""
+
+    category: str
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.category}/{self.id}"
+
+
+class NewEvent(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """A fact about to be appended.
+
+    `payload` is a MessagePack map of the event's fields, `metadata` a MessagePack map or empty.
+    `command_id` names the command that caused it. `reply` is that command's reply, MessagePack, on the last
+    event of the command; None on the others and on commands recorded by key. `recorded_at`: µs since 1970 UTC.
+    """
+
+    type: str
+    payload: bytes
+    command_id: str
+    recorded_at: int
+    metadata: bytes = b""
+    reply: bytes | None = None
+
+
+class KeyedReply(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """The reply of a command that carried the caller's idempotency key: remembered as long as the stream is.
+
+    `fingerprint` identifies method and arguments, so that a key reused for something else is noticed.
+    `version`: of the stream after that command.
+    """
+
+    key: str
+    fingerprint: bytes
+    version: int
+    reply: bytes
+
+
+class Append(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """All or nothing: these events and keyed replies, at versions `expected_version + 1 …`, by this owner.
+
+    `events` may be empty when `keys` is not: a keyed command that changed nothing still answers the same twice.
+    """
+
+    stream: StreamId
+    owner: str
+    epoch: int
+    expected_version: int
+    events: tuple[NewEvent, ...]
+    keys: tuple[KeyedReply, ...] = ()
+
+
+class Appended(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """Durable. `version`: of the stream now; `position`: of the last event (0 when there was none)."""
+
+    version: int
+    position: int
+
+
+class Recorded(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """An event as the journal holds it. `version` from 1 within its stream, `position` from 1 in the journal."""
+
+    position: int
+    stream: StreamId
+    version: int
+    type: str
+    payload: bytes
+    command_id: str
+    recorded_at: int
+    metadata: bytes = b""
+    reply: bytes | None = None
+
+
+class Snapshot(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """A cache of state at `version`. `schema` fingerprints the state's fields; another schema is not for us."""
+
+    stream: StreamId
+    version: int
+    schema: str
+    payload: bytes
+
+
+class Load(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """Ask for the fastest way to a stream's state: the newest usable snapshot and the first page of its tail.
+
+    `owner` empty: a bystander reads, nobody's epoch is checked. `schema` empty: no snapshot wanted.
+    `snapshot_max`: only a snapshot at or below this version (None: any). `limit`: events in the page.
+    """
+
+    stream: StreamId
+    owner: str = ""
+    epoch: int = 0
+    schema: str = ""
+    snapshot_max: int | None = None
+    limit: int = 1000
+
+
+class Loaded(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """The answer to `Load`: `events` start right after the snapshot (or at version 1) and end at `head` or
+    at the page's limit, whichever is first. `head`: the stream's version at the time of the read."""
+
+    snapshot: Snapshot | None
+    events: tuple[Recorded, ...]
+    head: int
+
+
+class StoredReply(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """What a command answered when it was done. `fingerprint` is empty for generated command ids."""
+
+    version: int
+    reply: bytes
+    fingerprint: bytes = b""
+
+
+class Registration(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """What the journal records of an aggregate type: its placement, the code that was last opened with it,
+    and how many times that code has changed (`generation`, from 1)."""
+
+    category: str
+    placement: str
+    code: str
+    generation: int
+
+
+class StoreStatistics(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """Counts of what is stored, and of what this store has done since it was opened."""
+
+    streams: int
+    events: int
+    snapshots: int
+    bytes_on_disk: int
+    appends: int
+    commits: int
+    rows_read: int
+    fenced: int
+    conflicts: int

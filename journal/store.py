@@ -1,0 +1,129 @@
+"""The contract of a journal's storage. `memory`, `sqlite` and what comes later keep every promise below;
+`tests/conformance/` holds each of them to it.
+
+**Atomic.** An `Append` is written whole or not at all. A batch is one transaction and one flush to disk; an
+append that fails its check fails alone, its neighbours are written.
+
+**Durable.** When `append` returns, what it reports as `Appended` survives the loss of the process and, where
+the store is on disk, of the machine's power.
+
+**Ordered.** Versions of a stream are contiguous from 1. Positions are contiguous from 1 over the whole journal,
+assigned in commit order by the one writer: who sees position p has seen, or can read, all before it.
+
+**Fenced.** `claim` gives each owner's new incarnation a higher epoch. From then on appends and loads that carry
+an older epoch get `Fenced`, whatever version they expect. The newest claim wins.
+
+**Idempotent.** The same `Append` sent again (same stream, expected version and command ids) returns the same
+`Appended` and writes nothing. The same `claim` by the same incarnation returns the same epoch.
+
+**Immutable.** Events and keyed replies are never updated or deleted. Snapshots are a cache and may go.
+
+**Checked.** An event that does not match its checksum raises `CorruptRecord`; a snapshot that does not is passed
+over for an older one, or none.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from .errors import JournalError
+from .records import (
+    Append,
+    Appended,
+    Load,
+    Loaded,
+    Recorded,
+    Registration,
+    Snapshot,
+    StoredReply,
+    StoreStatistics,
+    StreamId,
+)
+
+__all__ = ["Store"]
+
+
+class Store(ABC):
+    """Where one journal keeps its events. Used by one event loop; methods may be called concurrently."""
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Take the journal for writing; create or migrate it when needed. Raises `JournalOpenError`s."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Release it. What was acknowledged stays. Closing twice is harmless."""
+
+    @abstractmethod
+    async def claim(self, owner: str, incarnation: str) -> int:
+        """Make `incarnation` the owner called `owner` and return its epoch, one above the last (from 1)."""
+
+    @abstractmethod
+    async def confirm(self, owner: str, epoch: int) -> None:
+        """Return if `epoch` is the current one of `owner`; raise `Fenced` if it is not (0: never claimed)."""
+
+    @abstractmethod
+    async def register(self, category: str, placement: str, code: str) -> Registration:
+        """Record how an aggregate type is placed, and which code it was opened with.
+
+        First use records `placement`; later use with another raises `PlacementConflict`. A `code` other than the
+        recorded one replaces it and raises `generation` by one.
+        """
+
+    @abstractmethod
+    async def append(self, batch: Sequence[Append]) -> list[Appended | JournalError]:
+        """Write a batch in one transaction; the results stand in the order of the batch.
+
+        Each is `Appended`, or the error of that append alone: `Fenced`, `VersionConflict`, `DuplicateKey`.
+        Checks run in that order, and see the appends that stand before them in the batch. If the transaction
+        itself fails, nothing was written and `JournalFailed` is raised.
+        """
+
+    @abstractmethod
+    async def load(self, batch: Sequence[Load]) -> list[Loaded | JournalError]:
+        """Hydrate many at once; the results stand in the order of the batch, errors (`Fenced`, `CorruptRecord`)
+        in their places. A stream nobody has written loads as `Loaded(None, (), 0)`."""
+
+    @abstractmethod
+    async def read_stream(
+        self, stream: StreamId, *, after: int = 0, limit: int = 1000, backward: bool = False
+    ) -> list[Recorded]:
+        """Up to `limit` events of one stream. Forward: versions `after + 1 …` rising. Backward: versions below
+        `after`, falling; `after=0` then starts at the newest. An unknown stream is empty."""
+
+    @abstractmethod
+    async def read_all(
+        self, *, after: int = 0, limit: int = 1000, category: str | None = None
+    ) -> list[Recorded]:
+        """Up to `limit` events with positions above `after`, rising; of one category, or of all."""
+
+    @abstractmethod
+    async def find_replies(self, stream: StreamId, ids: Sequence[str], *, window: int) -> dict[str, StoredReply]:
+        """Which of these generated command ids are done, and what they answered. Looks back over the newest
+        `window` versions of the stream."""
+
+    @abstractmethod
+    async def find_keyed(self, stream: StreamId, keys: Sequence[str]) -> dict[str, StoredReply]:
+        """Which of these idempotency keys are recorded in the stream, and what they answered."""
+
+    @abstractmethod
+    async def save_snapshots(self, batch: Sequence[Snapshot], *, keep: int = 2) -> None:
+        """Keep these, and of each stream the newest `keep`. One whose version the stream has not reached, or
+        that is already there, is passed over silently: a snapshot is never worth an error."""
+
+    @abstractmethod
+    async def list_snapshots(self, stream: StreamId) -> list[Snapshot]:
+        """The intact snapshots of a stream, newest first."""
+
+    @abstractmethod
+    async def list_streams(
+        self, *, category: str | None = None, after: StreamId | None = None, limit: int = 1000
+    ) -> list[tuple[StreamId, int]]:
+        """Streams with their versions, ordered by category and id, after a given one."""
+
+    @abstractmethod
+    async def head(self) -> int:
+        """The newest position (0: the journal is empty)."""
+
+    @abstractmethod
+    async def statistics(self) -> StoreStatistics:
+        """What is stored, and what was done since opening."""
