@@ -1,0 +1,44 @@
+"""Aggregates: what users write, and the activations that live from it.
+
+from holdfast.actors import Aggregate, Rejected, command, event, on, query
+"""
+
+from .aggregate import Aggregate, command, event, on, query
+from .context import Context
+from .errors import (
+    AggregateError,
+    CallCycle,
+    DeadlineExceeded,
+    DefinitionError,
+    HydrationFailed,
+    KeyReused,
+    NotInCommand,
+    NotSerializable,
+    Overloaded,
+    Rejected,
+    StateChangedOutsideHandler,
+    UnhandledEvent,
+    UnknownCommand,
+)
+
+__all__ = [
+    "Aggregate",
+    "AggregateError",
+    "CallCycle",
+    "Context",
+    "DeadlineExceeded",
+    "DefinitionError",
+    "HydrationFailed",
+    "KeyReused",
+    "NotInCommand",
+    "NotSerializable",
+    "Overloaded",
+    "Rejected",
+    "StateChangedOutsideHandler",
+    "UnhandledEvent",
+    "UnknownCommand",
+    "command",
+    "event",
+    "on",
+    "query",
+]

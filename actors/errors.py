@@ -97,14 +97,15 @@ class StateChangedOutsideHandler(AggregateError):
 
 
 class NotInCommand(AggregateError):
-    """`emit()` was called while no command runs: in a query, in a handler, or after the command returned."""
+    """`emit()` was called while no command runs: in a query, in a handler, or after the command returned. The same
+    goes for what else belongs to a command (`context`, `aggregate()`), which queries may use too."""
 
-    def __init__(self, aggregate: str) -> None:
-        super().__init__(aggregate)
-        self.aggregate = aggregate
+    def __init__(self, aggregate: str, what: str = "emit()") -> None:
+        super().__init__(aggregate, what)
+        self.aggregate, self.what = aggregate, what
 
     def __str__(self) -> str:
-        return f"{self.aggregate}: emit() works only while one of its commands runs"
+        return f"{self.aggregate}: {self.what} works only while one of its commands runs"
 
 
 class UnknownCommand(AggregateError, AttributeError):

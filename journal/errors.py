@@ -13,6 +13,7 @@
         ├── DuplicateKey           that idempotency key is already recorded: look the reply up
         ├── PlacementConflict      the aggregate type is recorded with another placement
         ├── RecordTooLarge         an event, a reply or a snapshot is over its limit
+        ├── CodecError             a value, or its type, does not go through MessagePack: names the field
         ├── CorruptRecord          a stored row fails its checksum or cannot be read
         ├── JournalFailed          storage said no (disk full, I/O): nothing of the batch was written
         ├── JournalUnavailable     no answer: what became of the request is unknown, ask again
@@ -25,6 +26,7 @@
 from typing import ClassVar
 
 __all__ = [
+    "CodecError",
     "CorruptRecord",
     "DuplicateKey",
     "Fenced",
@@ -167,6 +169,17 @@ class RecordTooLarge(JournalError):
 
     def __str__(self) -> str:
         return f"{self.what}: {self.size} bytes, the limit is {self.limit}"
+
+
+class CodecError(JournalError, ValueError):
+    """A type that MessagePack cannot carry, or a value that is not of its type. Change the type, or the value."""
+
+    def __init__(self, what: str, problem: str) -> None:
+        super().__init__(what, problem)
+        self.what, self.problem = what, problem
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.problem}"
 
 
 class CorruptRecord(JournalError):

@@ -1,0 +1,168 @@
+"""The journal as its callers see it: batches what they send, and asks again until there is an answer.
+
+A host appends through it, a runtime reads through it. The transport below is a parameter, so the same code talks
+to a journal in this process, in another, or in a simulation. Asking again is safe because every request is
+idempotent: an append is recognised by its command ids, a claim by its incarnation.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+from .batcher import Batcher
+from .errors import JournalBusy, JournalError, JournalUnavailable
+from .records import (
+    Append,
+    Appended,
+    Load,
+    Loaded,
+    Recorded,
+    Registration,
+    Snapshot,
+    StoredReply,
+    StoreStatistics,
+    StreamId,
+)
+from .wire import decode_appended, decode_loaded, encode
+
+__all__ = ["JournalClient", "JournalLink"]
+
+T = TypeVar("T")
+
+RETRY_FIRST_S, RETRY_MOST_S = 0.02, 1.0
+
+
+class JournalLink(Protocol):
+    """The way to a `JournalServer`."""
+
+    async def ask(self, method: str, *args: Any) -> Any:
+        """Call a method of the server. Raises what it raises, or `JournalUnavailable` when no answer came."""
+        ...
+
+
+class JournalClient:
+    """Talks to one journal. Everything it returns is what the server answered; what stays unanswered for
+    `patience_s` seconds raises `JournalUnavailable`, and its outcome is unknown."""
+
+    def __init__(
+        self,
+        link: JournalLink,
+        *,
+        patience_s: float = 30.0,
+        in_flight_max: int = 2,
+        batch_max: int = 2000,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._link, self._patience_s, self._jitter = link, patience_s, jitter
+        # Two batches in flight keep the disk busy while the next one gathers; more only make them smaller.
+        self._appends: Batcher[Append, Appended] = Batcher(
+            "append", self._send_appends, in_flight_max=in_flight_max, batch_max=batch_max
+        )
+        self._loads: Batcher[Load, Loaded] = Batcher(
+            "load", self._send_loads, in_flight_max=in_flight_max, batch_max=batch_max
+        )
+
+    @property
+    def appends_sent(self) -> int:
+        """Appends handed to the journal, each a cell's batch."""
+        return self._appends.items
+
+    @property
+    def append_batches(self) -> int:
+        """Requests that carried them."""
+        return self._appends.batches
+
+    def append(self, append: Append, size: int = 0) -> "asyncio.Future[Appended]":
+        """Append, together with whatever else waits. The future raises that append's own `JournalError`."""
+        return self._appends.submit(append, size)
+
+    def load(self, load: Load) -> "asyncio.Future[Loaded]":
+        """Hydrate, together with whatever else waits. The future raises that load's own `JournalError`."""
+        return self._loads.submit(load)
+
+    async def claim(self, owner: str, incarnation: str) -> int:
+        """See `Store.claim`."""
+        return int(await self.ask("claim", owner, incarnation))
+
+    async def confirm(self, owner: str, epoch: int) -> None:
+        """See `Store.confirm`."""
+        await self.ask("confirm", owner, epoch)
+
+    async def register(self, category: str, placement: str, code: str) -> Registration:
+        """See `Store.register`."""
+        registration: Registration = await self.ask("register", category, placement, code)
+        return registration
+
+    async def read_stream(
+        self, stream: StreamId, *, after: int = 0, limit: int = 1000, backward: bool = False
+    ) -> list[Recorded]:
+        """See `Store.read_stream`."""
+        page: list[Recorded] = await self.ask("read_stream", stream, after, limit, backward)
+        return page
+
+    async def read_all(
+        self, *, after: int = 0, limit: int = 1000, category: str | None = None
+    ) -> list[Recorded]:
+        """See `Store.read_all`."""
+        page: list[Recorded] = await self.ask("read_all", after, limit, category)
+        return page
+
+    async def find_replies(self, stream: StreamId, ids: Sequence[str], *, window: int) -> dict[str, StoredReply]:
+        """See `Store.find_replies`."""
+        found: dict[str, StoredReply] = await self.ask("find_replies", stream, list(ids), window)
+        return found
+
+    async def find_keyed(self, stream: StreamId, keys: Sequence[str]) -> dict[str, StoredReply]:
+        """See `Store.find_keyed`."""
+        found: dict[str, StoredReply] = await self.ask("find_keyed", stream, list(keys))
+        return found
+
+    async def save_snapshots(self, batch: Sequence[Snapshot], *, keep: int) -> None:
+        """See `Store.save_snapshots`. Tried once: a snapshot is a cache, and not worth a queue of retries."""
+        await self._link.ask("save_snapshots", list(batch), keep)
+
+    async def list_snapshots(self, stream: StreamId) -> list[Snapshot]:
+        """See `Store.list_snapshots`."""
+        found: list[Snapshot] = await self.ask("list_snapshots", stream)
+        return found
+
+    async def list_streams(
+        self, *, category: str | None = None, after: StreamId | None = None, limit: int = 1000
+    ) -> list[tuple[StreamId, int]]:
+        """See `Store.list_streams`."""
+        page: list[tuple[StreamId, int]] = await self.ask("list_streams", category, after, limit)
+        return page
+
+    async def head(self) -> int:
+        """See `Store.head`."""
+        return int(await self.ask("head"))
+
+    async def statistics(self) -> StoreStatistics:
+        """See `Store.statistics`."""
+        found: StoreStatistics = await self.ask("statistics")
+        return found
+
+    async def ask(self, method: str, *args: Any) -> Any:
+        """Call a method of the server, again and again while nothing answers, for at most `patience_s`."""
+        return await self._patiently(lambda: self._link.ask(method, *args))
+
+    async def _send_appends(self, batch: list[Append]) -> list[Appended | JournalError]:
+        wire = encode(batch)
+        return decode_appended(await self.ask("append", wire))
+
+    async def _send_loads(self, batch: list[Load]) -> list[Loaded | JournalError]:
+        wire = encode(batch)
+        return decode_loaded(await self.ask("load", wire))
+
+    async def _patiently(self, request: Callable[[], Awaitable[T]]) -> T:
+        loop = asyncio.get_running_loop()
+        give_up, pause_s = loop.time() + self._patience_s, RETRY_FIRST_S
+        while True:
+            try:
+                return await request()
+            except (JournalUnavailable, JournalBusy):
+                if loop.time() + pause_s > give_up:
+                    raise
+            await asyncio.sleep(pause_s * (0.5 + self._jitter()))
+            pause_s = min(pause_s * 2, RETRY_MOST_S)

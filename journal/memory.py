@@ -1,0 +1,252 @@
+"""The journal in memory: the reference that every other store is compared with.
+
+Written to be read, not to be fast: each promise of `store.py` is one plain expression here. Nothing survives
+the process, and nothing can rot, so there are no checksums. Good for tests and for notebooks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from operator import attrgetter
+
+from .errors import DuplicateKey, Fenced, JournalError, PlacementConflict, VersionConflict
+from .records import (
+    Append,
+    Appended,
+    KeyedReply,
+    Load,
+    Loaded,
+    NewEvent,
+    Recorded,
+    Registration,
+    Snapshot,
+    StoredReply,
+    StoreStatistics,
+    StreamId,
+)
+from .store import Store
+
+__all__ = ["MemoryStore"]
+
+
+@dataclass(slots=True)
+class _Stream:
+    events: list[Recorded] = field(default_factory=list[Recorded])  # version v stands at index v - 1
+    keys: dict[str, KeyedReply] = field(default_factory=dict[str, KeyedReply])
+    snapshots: list[Snapshot] = field(default_factory=list[Snapshot])  # newest first
+
+    @property
+    def version(self) -> int:
+        return len(self.events)
+
+
+class MemoryStore(Store):
+    """A `Store` that lives and dies with the process. Opening and closing it change nothing."""
+
+    def __init__(self) -> None:
+        self._events: list[Recorded] = []  # position p stands at index p - 1
+        self._streams: dict[StreamId, _Stream] = {}
+        self._claims: dict[str, list[str]] = {}  # owner: its incarnations; epoch e stands at index e - 1
+        self._registrations: dict[str, Registration] = {}
+        self._appends = self._commits = self._rows_read = self._fenced = self._conflicts = 0
+
+    async def open(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+    # Owners and aggregate types
+
+    async def claim(self, owner: str, incarnation: str) -> int:
+        assert owner, "an owner has a name: the empty one means a bystander"
+        claims = self._claims.setdefault(owner, [])
+        if incarnation not in claims:
+            claims.append(incarnation)
+        return claims.index(incarnation) + 1
+
+    async def confirm(self, owner: str, epoch: int) -> None:
+        if fenced := self._check_epoch(owner, epoch):
+            raise fenced
+
+    def _check_epoch(self, owner: str, epoch: int) -> Fenced | None:
+        current = len(self._claims.get(owner, ()))
+        if current and epoch == current:
+            return None
+        self._fenced += 1
+        return Fenced(owner, epoch, current)
+
+    async def register(self, category: str, placement: str, code: str) -> Registration:
+        known = self._registrations.get(category)
+        if known is None:
+            known = Registration(category=category, placement=placement, code=code, generation=1)
+        elif known.placement != placement:
+            raise PlacementConflict(category, known.placement, placement)
+        elif known.code != code:
+            known = Registration(
+                category=category, placement=placement, code=code, generation=known.generation + 1
+            )
+        self._registrations[category] = known
+        return known
+
+    # Writing
+
+    async def append(self, batch: Sequence[Append]) -> list[Appended | JournalError]:
+        written = self._appends
+        results = [self._append(append) for append in batch]
+        self._commits += self._appends > written
+        return results
+
+    def _append(self, append: Append) -> Appended | JournalError:
+        if fenced := self._check_epoch(append.owner, append.epoch):
+            return fenced
+        stream = self._streams.get(append.stream) or _Stream()
+        if (before := self._written_before(stream, append)) is not None:
+            return before
+        if append.expected_version != stream.version:
+            self._conflicts += 1
+            return VersionConflict(str(append.stream), append.expected_version, stream.version)
+        if (key := _duplicate_key(stream, append)) is not None:
+            return DuplicateKey(str(append.stream), key)
+        if not append.events and not append.keys:
+            return Appended(version=stream.version, position=0)
+        self._appends += 1
+        return self._write(self._streams.setdefault(append.stream, stream), append)
+
+    def _written_before(self, stream: _Stream, append: Append) -> Appended | None:
+        """The answer this append got the first time, if it is one sent again."""
+        first, last = append.expected_version, append.expected_version + len(append.events)
+        there = stream.events[first:last] if first >= 0 else []
+        same_events = [event.command_id for event in there] == [event.command_id for event in append.events]
+        same_keys = all(stream.keys.get(reply.key) == reply for reply in append.keys)
+        if not (append.events or append.keys) or not same_events or not same_keys:
+            return None
+        return Appended(version=last, position=there[-1].position if there else 0)
+
+    def _write(self, stream: _Stream, append: Append) -> Appended:
+        for event in append.events:
+            position, version = len(self._events) + 1, stream.version + 1
+            recorded = _record(event, append.stream, version, position)
+            self._events.append(recorded)
+            stream.events.append(recorded)
+        stream.keys.update((reply.key, reply) for reply in append.keys)
+        return Appended(version=stream.version, position=len(self._events) if append.events else 0)
+
+    async def save_snapshots(self, batch: Sequence[Snapshot], *, keep: int = 2) -> None:
+        for snapshot in batch:
+            stream = self._streams.get(snapshot.stream)
+            if stream is None or snapshot.version > stream.version:
+                continue
+            if all((old.version, old.schema) != (snapshot.version, snapshot.schema) for old in stream.snapshots):
+                # The sort is stable: of two at the same version, the one that was saved last comes first.
+                newest_first = sorted([snapshot, *stream.snapshots], key=attrgetter("version"), reverse=True)
+                stream.snapshots = newest_first[:keep]
+
+    # Reading
+
+    async def load(self, batch: Sequence[Load]) -> list[Loaded | JournalError]:
+        return [self._load(load) for load in batch]
+
+    def _load(self, load: Load) -> Loaded | JournalError:
+        if load.owner and (fenced := self._check_epoch(load.owner, load.epoch)):
+            return fenced
+        stream = self._streams.get(load.stream) or _Stream()
+        snapshot = _usable_snapshot(stream, load)
+        start = snapshot.version if snapshot else 0
+        events = tuple(stream.events[start : start + load.limit])
+        self._rows_read += len(events) + (snapshot is not None)
+        return Loaded(snapshot=snapshot, events=events, head=stream.version)
+
+    async def read_stream(
+        self, stream: StreamId, *, after: int = 0, limit: int = 1000, backward: bool = False
+    ) -> list[Recorded]:
+        events = (self._streams.get(stream) or _Stream()).events
+        if backward:
+            end = min(after - 1, len(events)) if after else len(events)
+            return self._count(events[max(end - limit, 0) : end][::-1])
+        return self._count(events[after : after + limit])
+
+    async def read_all(self, *, after: int = 0, limit: int = 1000, category: str | None = None) -> list[Recorded]:
+        if category is None:
+            return self._count(self._events[after : after + limit])
+        later = islice(self._events, after, None)
+        return self._count(list(islice((e for e in later if e.stream.category == category), limit)))
+
+    async def find_replies(self, stream: StreamId, ids: Sequence[str], *, window: int) -> dict[str, StoredReply]:
+        events = (self._streams.get(stream) or _Stream()).events
+        newest = [event for event in events if event.version > len(events) - window]
+        return {
+            event.command_id: StoredReply(version=event.version, reply=event.reply)
+            for event in newest
+            if event.command_id in ids and event.reply is not None
+        }
+
+    async def find_keyed(self, stream: StreamId, keys: Sequence[str]) -> dict[str, StoredReply]:
+        known = (self._streams.get(stream) or _Stream()).keys
+        return {
+            key: StoredReply(version=reply.version, reply=reply.reply, fingerprint=reply.fingerprint)
+            for key, reply in known.items()
+            if key in keys
+        }
+
+    async def list_snapshots(self, stream: StreamId) -> list[Snapshot]:
+        snapshots = list((self._streams.get(stream) or _Stream()).snapshots)
+        self._rows_read += len(snapshots)
+        return snapshots
+
+    async def list_streams(
+        self, *, category: str | None = None, after: StreamId | None = None, limit: int = 1000
+    ) -> list[tuple[StreamId, int]]:
+        names = [name for name in self._streams if category is None or name.category == category]
+        later = sorted(name for name in names if after is None or name > after)
+        return [(name, self._streams[name].version) for name in later[:limit]]
+
+    async def head(self) -> int:
+        return len(self._events)
+
+    async def statistics(self) -> StoreStatistics:
+        return StoreStatistics(
+            streams=len(self._streams),
+            events=len(self._events),
+            snapshots=sum(len(stream.snapshots) for stream in self._streams.values()),
+            bytes_on_disk=0,
+            appends=self._appends,
+            commits=self._commits,
+            rows_read=self._rows_read,
+            fenced=self._fenced,
+            conflicts=self._conflicts,
+        )
+
+    def _count(self, events: list[Recorded]) -> list[Recorded]:
+        self._rows_read += len(events)
+        return events
+
+
+def _record(event: NewEvent, stream: StreamId, version: int, position: int) -> Recorded:
+    return Recorded(
+        position=position,
+        stream=stream,
+        version=version,
+        type=event.type,
+        payload=event.payload,
+        command_id=event.command_id,
+        recorded_at=event.recorded_at,
+        metadata=event.metadata,
+        reply=event.reply,
+    )
+
+
+def _duplicate_key(stream: _Stream, append: Append) -> str | None:
+    seen = set(stream.keys)
+    for reply in append.keys:
+        if reply.key in seen:
+            return reply.key
+        seen.add(reply.key)
+    return None
+
+
+def _usable_snapshot(stream: _Stream, load: Load) -> Snapshot | None:
+    newest = stream.version if load.snapshot_max is None else load.snapshot_max
+    return next(
+        (s for s in stream.snapshots if load.schema and s.schema == load.schema and s.version <= newest), None
+    )

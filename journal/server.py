@@ -1,0 +1,122 @@
+"""The journal server: the one writer of one journal, and the group commit in front of its disk.
+
+Everything a host or a client asks of a journal comes in here as a method call, from any number of them at once.
+All appends that wait while a transaction is under way become the next transaction: one flush to disk for all.
+
+Before this: a request arrived over the transport. After this: what was reported as appended is durable.
+"""
+
+from collections.abc import Sequence
+
+from .batcher import Batcher
+from .errors import JournalError
+from .records import (
+    Append,
+    Appended,
+    Recorded,
+    Registration,
+    Snapshot,
+    StoredReply,
+    StoreStatistics,
+    StreamId,
+)
+from .store import Store
+from .wire import decode_appends, decode_loads, encode_results
+
+__all__ = ["JournalServer"]
+
+
+class JournalServer:
+    """Serves one `Store`. Start it before use; stop it to flush what waits and release the store."""
+
+    def __init__(self, store: Store, *, commit_max: int = 4000, waiting_bytes_max: int = 256 << 20) -> None:
+        """`commit_max`: requests (each a host's batch) in one transaction; `waiting_bytes_max`: bytes of
+        appends waiting for the disk, beyond which requests get `JournalBusy`."""
+        self.store = store
+        self._commits: Batcher[list[Append], list[Appended | JournalError]] = Batcher(
+            "commit",
+            self._commit,
+            in_flight_max=1,  # one transaction at a time is what makes positions gapless
+            batch_max=commit_max,
+            waiting_bytes_max=waiting_bytes_max,
+        )
+
+    async def start(self) -> None:
+        """Open the store. Raises `JournalOpenError`s."""
+        await self.store.open()
+
+    async def stop(self) -> None:
+        """Write what waits, then release the store."""
+        await self._commits.drain()
+        await self.store.close()
+
+    async def ping(self) -> None:
+        """Answers if the server is there and its loop turns."""
+
+    async def append(self, wire: bytes) -> bytes:
+        """A batch of `Append`s in, a batch of results out, in order; durable when it returns."""
+        return encode_results(await self._commits.submit(decode_appends(wire), len(wire)))
+
+    async def load(self, wire: bytes) -> bytes:
+        """A batch of `Load`s in, a batch of results out, in order."""
+        return encode_results(await self.store.load(decode_loads(wire)))
+
+    async def claim(self, owner: str, incarnation: str) -> int:
+        """See `Store.claim`."""
+        return await self.store.claim(owner, incarnation)
+
+    async def confirm(self, owner: str, epoch: int) -> None:
+        """See `Store.confirm`."""
+        await self.store.confirm(owner, epoch)
+
+    async def register(self, category: str, placement: str, code: str) -> Registration:
+        """See `Store.register`."""
+        return await self.store.register(category, placement, code)
+
+    async def read_stream(
+        self, stream: StreamId, after: int = 0, limit: int = 1000, backward: bool = False
+    ) -> list[Recorded]:
+        """See `Store.read_stream`."""
+        return await self.store.read_stream(stream, after=after, limit=limit, backward=backward)
+
+    async def read_all(
+        self, after: int = 0, limit: int = 1000, category: str | None = None
+    ) -> list[Recorded]:
+        """See `Store.read_all`."""
+        return await self.store.read_all(after=after, limit=limit, category=category)
+
+    async def find_replies(self, stream: StreamId, ids: Sequence[str], window: int) -> dict[str, StoredReply]:
+        """See `Store.find_replies`."""
+        return await self.store.find_replies(stream, ids, window=window)
+
+    async def find_keyed(self, stream: StreamId, keys: Sequence[str]) -> dict[str, StoredReply]:
+        """See `Store.find_keyed`."""
+        return await self.store.find_keyed(stream, keys)
+
+    async def save_snapshots(self, batch: Sequence[Snapshot], keep: int) -> None:
+        """See `Store.save_snapshots`."""
+        await self.store.save_snapshots(batch, keep=keep)
+
+    async def list_snapshots(self, stream: StreamId) -> list[Snapshot]:
+        """See `Store.list_snapshots`."""
+        return await self.store.list_snapshots(stream)
+
+    async def list_streams(
+        self, category: str | None = None, after: StreamId | None = None, limit: int = 1000
+    ) -> list[tuple[StreamId, int]]:
+        """See `Store.list_streams`."""
+        return await self.store.list_streams(category=category, after=after, limit=limit)
+
+    async def head(self) -> int:
+        """See `Store.head`."""
+        return await self.store.head()
+
+    async def statistics(self) -> StoreStatistics:
+        """See `Store.statistics`."""
+        return await self.store.statistics()
+
+    async def _commit(self, requests: list[list[Append]]) -> list[list[Appended | JournalError]]:
+        """One transaction for all that waits; the results are handed back request by request."""
+        results = await self.store.append([append for request in requests for append in request])
+        done = iter(results)
+        return [[next(done) for _ in request] for request in requests]

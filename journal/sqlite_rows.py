@@ -1,0 +1,164 @@
+"""Rows: how records become SQLite rows with a checksum, and come back checked.
+
+A checksum is the CRC-32 of: the stream's name, the row's numbers and the lengths of its fields, then the fields
+themselves. The name makes a row that strayed into another stream fail as well. The lengths keep two fields from
+trading bytes. It finds rot, not malice: who can write the file can compute a CRC.
+
+The columns of text arrive here as bytes (`text_factory`), so that rotten UTF-8 is a failed checksum of one row
+and not an error of the whole query. SQLite types each value, not each column; a rotten type is a TypeError here.
+"""
+
+from struct import Struct
+from struct import error as StructError
+from typing import Any
+from zlib import crc32
+
+from .errors import CorruptRecord
+from .records import KeyedReply, NewEvent, Recorded, Snapshot, StoredReply, StreamId
+
+__all__ = [
+    "EVENT_COLUMNS",
+    "KEYED_COLUMNS",
+    "ROTTEN",
+    "SNAPSHOT_COLUMNS",
+    "event_row",
+    "keyed_row",
+    "name_checksum",
+    "read_event",
+    "read_keyed",
+    "read_snapshot",
+    "snapshot_row",
+]
+
+EVENT_COLUMNS = (
+    "position, stream, version, category, type, command_id, payload, metadata, reply, recorded_at, checksum"
+)
+KEYED_COLUMNS = "stream, key, version, fingerprint, reply, checksum"
+SNAPSHOT_COLUMNS = "stream, version, schema, payload, checksum"
+
+ROTTEN = (TypeError, ValueError, AttributeError, StructError)
+"""What reading a rotten row can raise before its checksum is even compared."""
+
+_EVENT = Struct("<qqqqIIIIq").pack
+_KEYED = Struct("<qIII").pack
+_SNAPSHOT = Struct("<qII").pack
+
+
+def name_checksum(stream: StreamId) -> int:
+    """Where the checksums of this stream's rows begin. A category has no slash, so the name is unambiguous."""
+    return crc32(f"{stream[0]}/{stream[1]}".encode())
+
+
+def event_row(
+    event: NewEvent, position: int, stream: int, version: int, category: int, name: int
+) -> tuple[Any, ...]:
+    """One event as the values of `EVENT_COLUMNS`."""
+    kind, command_id, payload, metadata = event.type, event.command_id, event.payload, event.metadata
+    reply, recorded_at = event.reply, event.recorded_at
+    checksum = _event_checksum(
+        name,
+        position,
+        version,
+        category,
+        recorded_at,
+        kind.encode(),
+        command_id.encode(),
+        payload,
+        metadata,
+        reply,
+    )
+    return position, stream, version, category, kind, command_id, payload, metadata, reply, recorded_at, checksum
+
+
+def _event_checksum(
+    name: int,
+    position: int,
+    version: int,
+    category: int,
+    recorded_at: int,
+    kind: bytes,
+    command_id: bytes,
+    payload: bytes,
+    metadata: bytes,
+    reply: bytes | None,
+) -> int:
+    numbers = _EVENT(
+        position,
+        version,
+        category,
+        recorded_at,
+        len(kind),
+        len(command_id),
+        len(payload),
+        len(metadata),
+        -1 if reply is None else len(reply),
+    )
+    return crc32(b"".join((numbers, kind, command_id, payload, metadata, reply or b"")), name)
+
+
+def read_event(stream: StreamId, name: int, row: tuple[Any, ...]) -> Recorded:
+    """The event in a row of `EVENT_COLUMNS`. Raises `CorruptRecord`."""
+    position, _, version, category, kind, command_id, payload, metadata, reply, recorded_at, checksum = row
+    try:
+        found = _event_checksum(
+            name, position, version, category, recorded_at, kind, command_id, payload, metadata, reply
+        )
+        if found != checksum:
+            raise CorruptRecord(str(stream), version, position, "the checksum does not match")
+        return Recorded(
+            position=position,
+            stream=stream,
+            version=version,
+            type=kind.decode(),
+            payload=payload,
+            command_id=command_id.decode(),
+            recorded_at=recorded_at,
+            metadata=metadata,
+            reply=reply,
+        )
+    except ROTTEN as error:
+        raise CorruptRecord(str(stream), version, position, f"cannot be read: {error}") from error
+
+
+def keyed_row(reply: KeyedReply, stream: int, name: int) -> tuple[Any, ...]:
+    """One keyed reply as the values of `KEYED_COLUMNS`."""
+    checksum = _keyed_checksum(name, reply.key.encode(), reply.version, reply.fingerprint, reply.reply)
+    return stream, reply.key, reply.version, reply.fingerprint, reply.reply, checksum
+
+
+def _keyed_checksum(name: int, key: bytes, version: int, fingerprint: bytes, reply: bytes) -> int:
+    numbers = _KEYED(version, len(key), len(fingerprint), len(reply))
+    return crc32(b"".join((numbers, key, fingerprint, reply)), name)
+
+
+def read_keyed(stream: StreamId, name: int, row: tuple[Any, ...]) -> tuple[str, StoredReply]:
+    """The key and its reply in a row of `KEYED_COLUMNS`. Raises `CorruptRecord`, position 0."""
+    _, key, version, fingerprint, reply, checksum = row
+    try:
+        if _keyed_checksum(name, key, version, fingerprint, reply) != checksum:
+            raise CorruptRecord(str(stream), version, 0, f"the checksum of keyed reply {key!r} does not match")
+        return key.decode(), StoredReply(version=version, reply=reply, fingerprint=fingerprint)
+    except ROTTEN as error:
+        raise CorruptRecord(str(stream), version, 0, f"keyed reply {key!r} cannot be read: {error}") from error
+
+
+def snapshot_row(snapshot: Snapshot, stream: int, name: int) -> tuple[Any, ...]:
+    """One snapshot as the values of `SNAPSHOT_COLUMNS`."""
+    schema, payload = snapshot.schema, snapshot.payload
+    checksum = _snapshot_checksum(name, snapshot.version, schema.encode(), payload)
+    return stream, snapshot.version, schema, payload, checksum
+
+
+def _snapshot_checksum(name: int, version: int, schema: bytes, payload: bytes) -> int:
+    return crc32(b"".join((_SNAPSHOT(version, len(schema), len(payload)), schema, payload)), name)
+
+
+def read_snapshot(stream: StreamId, name: int, row: tuple[Any, ...]) -> Snapshot | None:
+    """The snapshot in a row of `SNAPSHOT_COLUMNS`; None if it is not intact, for it is only a cache."""
+    _, version, schema, payload, checksum = row
+    try:
+        if _snapshot_checksum(name, version, schema, payload) != checksum:
+            return None
+        return Snapshot(stream=stream, version=version, schema=schema.decode(), payload=payload)
+    except ROTTEN:
+        return None

@@ -1,0 +1,262 @@
+"""The one writer of an SQLite journal: group commit, claims, registrations, snapshots.
+
+Plain synchronous code that runs in the thread of its connection, a whole batch in one call. It decides each
+append from what it remembers of the stream (there is no other writer, so that is the truth), gathers the rows,
+inserts them by `executemany` and commits once. The life of a batch:
+
+1. BEGIN IMMEDIATE. A crash from here to 3 leaves nothing of it.
+2. Decide, gather, insert. An append that is refused adds no rows, and its neighbours do not notice.
+3. COMMIT flushes the log to the disk. From here on the batch is there, whether or not anybody hears of it.
+4. The answers go back to the event loop.
+
+Whatever goes wrong rolls the transaction back and forgets all that was remembered.
+"""
+
+import sqlite3
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from .errors import DuplicateKey, Fenced, JournalError, JournalFailed, PlacementConflict, VersionConflict
+from .records import Append, Appended, KeyedReply, Registration, Snapshot
+from .sqlite_heads import Head, Heads
+from .sqlite_rows import (
+    EVENT_COLUMNS,
+    KEYED_COLUMNS,
+    SNAPSHOT_COLUMNS,
+    event_row,
+    keyed_row,
+    read_snapshot,
+    snapshot_row,
+)
+from .sqlite_transaction import UNWRITABLE, Transactions
+
+__all__ = ["CLAIMS_KEPT", "SqliteWriter"]
+
+CLAIMS_KEPT = 8
+"""How many claims of one owner are remembered, so that a late repetition of one gets its old epoch."""
+
+_INSERT_EVENT = f"INSERT INTO events ({EVENT_COLUMNS}) VALUES ({', '.join('?' * 11)})"
+_INSERT_KEYED = f"INSERT INTO keyed_replies ({KEYED_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"
+_INSERT_SNAPSHOT = f"INSERT OR REPLACE INTO snapshots ({SNAPSHOT_COLUMNS}) VALUES (?, ?, ?, ?, ?)"
+_INSERT_STREAM = "INSERT INTO streams (key, category, id) VALUES (?, ?, ?)"
+
+_Row = tuple[Any, ...]
+
+
+class SqliteWriter:
+    """Everything that changes the file. Lives in the thread of `connection`; `reconnect` opens that one anew."""
+
+    def __init__(self, connection: sqlite3.Connection, reconnect: Callable[[], sqlite3.Connection]) -> None:
+        self._transactions = Transactions(connection, reconnect)
+        self._heads = Heads(self._transactions)
+        self._stream_rows: list[_Row] = []
+        self._event_rows: list[_Row] = []
+        self._keyed_rows: dict[tuple[int, str], tuple[KeyedReply, _Row]] = {}
+        self._written = 0  # appends gathered in this transaction
+        self.appends = self.commits = self.fenced = self.conflicts = 0
+
+    # Group commit
+
+    def append(self, batch: Sequence[Append]) -> list[Appended | JournalError]:
+        """Write a batch in one transaction. See `Store.append`."""
+        try:
+            with self._transaction():
+                results = [self._decide(append) for append in batch]
+                self._insert()
+        except UNWRITABLE:
+            # One of them holds what cannot be stored. Nothing was written: find it, and let its neighbours live.
+            with self._transaction():
+                results = [self._append_alone(append) for append in batch]
+        self._count(results)
+        return results
+
+    def _decide(self, append: Append) -> Appended | JournalError:
+        current = self._heads.epoch(append.owner)
+        if append.epoch != current or not current:
+            return Fenced(append.owner, append.epoch, current)
+        head = self._heads.head(append.stream)
+        if append.expected_version != head.version or append.keys or not append.events:
+            answer = self._decide_with_care(append, head)
+            if answer is not None:
+                return answer
+        return self._gather(append, head)
+
+    def _decide_with_care(self, append: Append, head: Head) -> Appended | JournalError | None:
+        """Whatever the head alone cannot tell: resends, conflicts, keys. None: it is new, write it."""
+        recorded = {reply.key: self._recorded_key(head, reply.key) for reply in append.keys}
+        before = self._written_before(append, head, recorded)
+        if before is not None:
+            return before
+        if append.expected_version != head.version:
+            return VersionConflict(str(append.stream), append.expected_version, head.version)
+        for reply in append.keys:
+            if recorded[reply.key] is not None:
+                return DuplicateKey(str(append.stream), reply.key)
+            recorded[reply.key] = reply  # the same key twice in one append is no better
+        if not append.events and not append.keys:
+            return Appended(version=head.version, position=0)
+        return None
+
+    def _written_before(
+        self, append: Append, head: Head, recorded: dict[str, KeyedReply | None]
+    ) -> Appended | None:
+        """The answer this append got the first time, if it is one sent again."""
+        first, last = append.expected_version, append.expected_version + len(append.events)
+        if last > head.version or not (append.events or append.keys):
+            return None
+        for reply in append.keys:
+            if recorded[reply.key] != reply or not first <= reply.version <= last:
+                return None
+        self._insert()  # the appends that stand before this one in the batch count as well
+        there = self._connection.execute(
+            "SELECT position, command_id FROM events WHERE stream = ? AND version > ? AND version <= ?"
+            " ORDER BY version",
+            (head.key, first, last),
+        ).fetchall()
+        if [command_id for _, command_id in there] != [event.command_id.encode() for event in append.events]:
+            return None
+        return Appended(version=last, position=there[-1][0] if there else 0)
+
+    def _recorded_key(self, head: Head, key: str) -> KeyedReply | None:
+        gathered = self._keyed_rows.get((head.key, key))
+        if gathered is not None:
+            return gathered[0]
+        row = self._connection.execute(
+            "SELECT version, fingerprint, reply FROM keyed_replies WHERE stream = ? AND key = ?", (head.key, key)
+        ).fetchone()
+        return row and KeyedReply(key=key, version=row[0], fingerprint=row[1], reply=row[2])
+
+    def _gather(self, append: Append, head: Head) -> Appended:
+        if not head.key:
+            self._heads.create(append.stream, head)
+            self._stream_rows.append((head.key, head.category, append.stream.id))
+        newest = self._heads.newest()
+        stream, category, name, rows = head.key, head.category, head.name, self._event_rows
+        version, position = head.version, newest.position
+        for event in append.events:
+            version += 1
+            position += 1
+            rows.append(event_row(event, position, stream, version, category, name))
+        for reply in append.keys:
+            self._keyed_rows[stream, reply.key] = reply, keyed_row(reply, stream, name)
+        head.version, newest.position = version, position
+        self._written += 1
+        return Appended(version=version, position=position if append.events else 0)
+
+    def _insert(self) -> None:
+        """Hand the gathered rows to SQLite, each kind by one `executemany`."""
+        if self._stream_rows:
+            self._connection.executemany(_INSERT_STREAM, self._stream_rows)
+            self._stream_rows.clear()
+        if self._event_rows:
+            self._connection.executemany(_INSERT_EVENT, self._event_rows)
+            self._event_rows.clear()
+        if self._keyed_rows:
+            self._connection.executemany(_INSERT_KEYED, [row for _, row in self._keyed_rows.values()])
+            self._keyed_rows.clear()
+
+    def _append_alone(self, append: Append) -> Appended | JournalError:
+        """One append inside a savepoint of its own, so that only itself is undone when it cannot be stored."""
+        written = self._written
+        self._connection.execute("SAVEPOINT one")
+        try:
+            result = self._decide(append)
+            self._insert()
+        except UNWRITABLE as error:
+            self._connection.execute("ROLLBACK TO one")
+            self._forget()
+            self._written = written
+            result = JournalFailed(f"{append.stream}: {error}")
+        self._connection.execute("RELEASE one")
+        return result
+
+    def _count(self, results: Sequence[Appended | JournalError]) -> None:
+        self.appends += self._written
+        self.commits += self._written > 0
+        self.fenced += sum(type(result) is Fenced for result in results)
+        self.conflicts += sum(type(result) is VersionConflict for result in results)
+
+    # Owners and aggregate types
+
+    def claim(self, owner: str, incarnation: str) -> int:
+        """See `Store.claim`. The answer is durable before it is given: an epoch is never handed out twice."""
+        assert owner, "an owner has a name: the empty one means a bystander"
+        with self._transaction() as connection:
+            claims = connection.execute(
+                "SELECT epoch, incarnation FROM owners WHERE owner = ? ORDER BY epoch", (owner,)
+            ).fetchall()
+            for epoch, claimed_by in claims:
+                if claimed_by == incarnation.encode():
+                    return int(epoch)
+            epoch = claims[-1][0] + 1 if claims else 1
+            connection.execute(
+                "INSERT INTO owners (owner, epoch, incarnation) VALUES (?, ?, ?)", (owner, epoch, incarnation)
+            )
+            connection.execute("DELETE FROM owners WHERE owner = ? AND epoch <= ?", (owner, epoch - CLAIMS_KEPT))
+            self._heads.claimed(owner, epoch)
+        return int(epoch)
+
+    def register(self, category: str, placement: str, code: str) -> Registration:
+        """See `Store.register`."""
+        with self._transaction() as connection:
+            row = connection.execute(
+                "SELECT placement, code, generation FROM aggregates WHERE category = ?", (category,)
+            ).fetchone()
+            if row is not None and row[0].decode() != placement:
+                raise PlacementConflict(category, row[0].decode(), placement)
+            generation = 1 if row is None else row[2] + (row[1].decode() != code)
+            connection.execute(
+                "INSERT INTO aggregates (category, placement, code, generation) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (category) DO UPDATE SET code = excluded.code, generation = excluded.generation"
+                " WHERE generation <> excluded.generation",
+                (category, placement, code, generation),
+            )
+        return Registration(category=category, placement=placement, code=code, generation=generation)
+
+    # Snapshots
+
+    def save_snapshots(self, batch: Sequence[Snapshot], keep: int) -> None:
+        """See `Store.save_snapshots`."""
+        with self._transaction():
+            for snapshot in batch:
+                self._save(snapshot, self._heads.head(snapshot.stream), keep)
+
+    def _save(self, snapshot: Snapshot, head: Head, keep: int) -> None:
+        if not head.key or snapshot.version > head.version or self._is_intact(snapshot, head):
+            return
+        self._connection.execute(_INSERT_SNAPSHOT, snapshot_row(snapshot, head.key, head.name))
+        self._connection.execute(
+            "DELETE FROM snapshots WHERE stream = ? AND key NOT IN"
+            " (SELECT key FROM snapshots WHERE stream = ? ORDER BY version DESC, key DESC LIMIT ?)",
+            (head.key, head.key, keep),
+        )
+
+    def _is_intact(self, snapshot: Snapshot, head: Head) -> bool:
+        """Whether it is already there and not rotten; a rotten one is replaced."""
+        row = self._connection.execute(
+            f"SELECT {SNAPSHOT_COLUMNS} FROM snapshots WHERE stream = ? AND version = ? AND schema = ?",
+            (head.key, snapshot.version, snapshot.schema),
+        ).fetchone()
+        return row is not None and read_snapshot(snapshot.stream, head.name, row) is not None
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        return self._transactions.connection
+
+    @contextmanager
+    def _transaction(self) -> Generator[sqlite3.Connection, None, None]:
+        self._written = 0
+        try:
+            with self._transactions.begin() as connection:
+                yield connection
+        except BaseException:
+            self._forget()
+            raise
+        self._heads.trim()
+
+    def _forget(self) -> None:
+        self._heads.forget()
+        self._stream_rows.clear()
+        self._event_rows.clear()
+        self._keyed_rows.clear()

@@ -1,0 +1,284 @@
+"""The seam: the only file that touches Ray.
+
+A resident is a named, detached Ray actor that needs no CPU of its own. Each answers one method, `invoke`, with bytes
+in and bytes out: a whole batch of calls is one object on the way. A second method, in a thread of its own, tells
+whether the process turns while its event loop is busy.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import ray
+import ray.cloudpickle as cloudpickle
+import ray.exceptions
+import ray.util
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from holdfast.journal.client import JournalClient
+
+from .cluster import HostSpec, JournalSpec, PeerGone, WireError
+from .dispatcher import Dispatcher
+from .errors import HostUnavailable
+from .packing import Packer
+from .ref import Gate
+from .resident import HostResident, JournalResident, JournalWay, Resident
+
+__all__ = ["Leave", "RayCluster", "RayPeer", "Stay"]
+
+log = logging.getLogger(__name__)
+
+JOURNAL = "journal"
+HOST = "host:"
+CALLS_MAX = 10_000  # requests under way in one resident; a long one, of slow calls, does not keep others out
+END_AFTER_S = 0.05
+OBJECT_STORE_BYTES = 128 << 20  # batches are small and short-lived; the default takes a third of the memory
+
+_ANSWER, _ERROR, _UNREADABLE = range(3)
+_packer = Packer(cloudpickle.dumps, cloudpickle.loads)
+
+
+class _Resident:
+    """What runs in an actor's process."""
+
+    def __init__(self, make: bytes) -> None:
+        """`make`: the function that builds the resident, by cloudpickle, given what ends this process."""
+        self._resident: Resident | None = None
+        self._problem = ""
+        try:
+            self._resident = cloudpickle.loads(make)(self._end)
+        except Exception as error:  # told to whoever asks: an actor that dies in its constructor explains nothing
+            self._problem = f"{type(error).__name__}: {error}"
+
+    async def invoke(self, request: bytes) -> bytes:
+        """Answer one request; what it raises is part of the answer."""
+        if self._resident is None:
+            self._end()
+            return _wire(_ERROR, _packer.pack(HostUnavailable(ray.get_runtime_context().get_actor_name() or "", self._problem)))
+        try:
+            method, args = cloudpickle.loads(request)
+        except Exception as error:
+            return _wire(_UNREADABLE, f"{type(error).__name__}: {error}")
+        try:
+            return _wire(_ANSWER, await self._resident.handle(method, args))
+        except Exception as error:
+            return _wire(_ERROR, _packer.pack(error))
+
+    @ray.method(concurrency_group="health")
+    async def alive(self) -> bool:
+        """In an event loop of its own: answers while the other one is busy, not while the process is paused."""
+        return True
+
+    def _end(self) -> None:
+        """End this process, once the answers under way have had a moment to leave."""
+        me = ray.get_runtime_context().current_actor
+        asyncio.get_running_loop().call_later(END_AFTER_S, ray.kill, me)
+
+
+_Actor: Any = ray.remote(concurrency_groups={"health": 1})(_Resident)
+
+
+def _wire(kind: int, value: Any) -> bytes:
+    return bytes(cloudpickle.dumps((kind, value)))
+
+
+class RayPeer:
+    """A resident in some process of the cluster."""
+
+    def __init__(self, name: str, handle: Any) -> None:
+        self.name, self.handle = name, handle
+
+    async def ask(self, method: str, *args: Any) -> Any:
+        """One Ray call. `PeerGone`: the actor died, or the way to it broke. `WireError`: see there."""
+        try:
+            request = cloudpickle.dumps((method, args))
+        except Exception as error:
+            raise WireError(self.name, f"{type(error).__name__}: {error}") from None
+        try:
+            kind, value = cloudpickle.loads(await self.handle.invoke.remote(request))
+        except ray.exceptions.RayError as error:
+            raise PeerGone(self.name, _first_line(error)) from None
+        if kind == _ANSWER:
+            return value
+        if kind == _ERROR:
+            raise _packer.unpack(value)
+        raise WireError(self.name, value)
+
+    async def responds(self, within_s: float) -> bool:
+        """Whether its process turns. A dead one counts as responding: asking it says so at once."""
+        with contextlib.suppress(ray.exceptions.RayError):
+            try:
+                await asyncio.wait_for(_awaitable(self.handle.alive.remote()), within_s)
+            except TimeoutError:
+                return False
+        return True
+
+
+class RayCluster:
+    """The residents of one namespace of the Ray cluster that this process has joined."""
+
+    def __init__(self, spec: JournalSpec, *, may_start_journal: bool) -> None:
+        """`may_start_journal`: a volatile journal is started by the runtime that opens it, and by nobody after."""
+        self._spec, self._may_start_journal = spec, may_start_journal
+        self._namespace = f"holdfast-{spec.namespace}"
+
+    async def journal(self) -> RayPeer:
+        """The journal server, started if none runs: on this node if its journal is a file here."""
+        found = await self._find(JOURNAL)
+        if found is not None:
+            return found
+        if self._spec.volatile and not self._may_start_journal:
+            raise PeerGone(JOURNAL, "it kept its events in memory, and its process has ended")
+        self._may_start_journal = False
+        options: dict[str, Any] = {"max_restarts": 0 if self._spec.volatile else -1}
+        if not self._spec.volatile:
+            here = ray.get_runtime_context().get_node_id()
+            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(here, soft=False)
+        spec = self._spec
+        return await self._start(JOURNAL, lambda end: JournalResident(spec), options)
+
+    async def host(self, spec: HostSpec) -> RayPeer:
+        """The host called `spec.owner`, started if none runs."""
+
+        def make(end: Callable[[], None]) -> Resident:
+            cluster = RayCluster(spec.journal, may_start_journal=False)
+            return HostResident(spec, cluster, home=_home(spec), pack=_packer.pack, on_gone=end)
+
+        return await self._start(HOST + spec.owner, make, {"max_restarts": 0})
+
+    async def find_host(self, owner: str) -> RayPeer | None:
+        """The host called `owner`, if one runs."""
+        return await self._find(HOST + owner)
+
+    async def host_names(self) -> list[str]:
+        """The owners that have a host running."""
+        actors = await asyncio.to_thread(ray.util.list_named_actors, all_namespaces=True)
+        ours = [a["name"] for a in actors if a["namespace"] == self._namespace]
+        return [name.removeprefix(HOST) for name in ours if name.startswith(HOST)]
+
+    async def kill(self, peer: Any, *, for_good: bool = False) -> None:
+        """End a resident at once. The journal's actor starts again unless `for_good`; a host's name is free."""
+        log.warning("%s is ended", peer.name)
+        with contextlib.suppress(ray.exceptions.RayError, ValueError):
+            await asyncio.to_thread(ray.kill, peer.handle, no_restart=for_good or peer.name != JOURNAL)
+
+    def unpack(self, value: Any) -> Any:
+        """What a resident packed."""
+        return _packer.unpack(value)
+
+    async def close(self) -> None:
+        """Nothing here is ours: residents are detached."""
+
+    async def _find(self, name: str) -> RayPeer | None:
+        try:
+            return RayPeer(_plain(name), await asyncio.to_thread(ray.get_actor, name, self._namespace))
+        except ValueError:  # Ray's way of saying that there is none
+            return None
+
+    async def _start(self, name: str, make: Callable[[Callable[[], None]], Resident], options: dict[str, Any]) -> RayPeer:
+        try:
+            blob = cloudpickle.dumps(make)
+        except Exception as error:
+            raise HostUnavailable(_plain(name), f"it cannot be sent there: {error}") from None
+        options = {
+            "name": name,
+            "namespace": self._namespace,
+            "lifetime": "detached",
+            "get_if_exists": True,
+            "num_cpus": 0,
+            "max_concurrency": CALLS_MAX,
+            "enable_task_events": False,
+            **options,
+        }
+        try:
+            return RayPeer(_plain(name), await asyncio.to_thread(lambda: _Actor.options(**options).remote(blob)))
+        except (ray.exceptions.RayError, ValueError) as error:
+            raise PeerGone(_plain(name), _first_line(error)) from None
+
+
+Leave = Callable[[Callable[[], Awaitable[None]] | None], Awaitable[None]]
+"""Give a cluster up; before it ends, if it does, do what is given."""
+
+
+class Stay:
+    """One runtime's stay on a Ray cluster. Made in a thread: joining and starting block.
+
+    An address joins that cluster (`"auto"`: the one on this machine). None uses the Ray that this process has, or the
+    one that `RAY_ADDRESS` names, and else starts one on this machine that listens on loopback only. That one ends
+    with the last of the stays in this process.
+    """
+
+    _lock = threading.Lock()
+    _guests = 0
+    _ours = False  # this process's Ray was started by the first of its stays
+
+    def __init__(self, address: str | None) -> None:
+        with Stay._lock:
+            if not ray.is_initialized():
+                Stay._guests, Stay._ours = 0, _join_or_start(address)
+            Stay._guests += 1
+
+    def cluster(self, spec: JournalSpec) -> RayCluster:
+        """The cluster, as a runtime that opens a journal sees it."""
+        return RayCluster(spec, may_start_journal=True)
+
+    async def leave(self, before_the_end: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Give it up; the last one ends a Ray that was started for us, with every process in it."""
+        with Stay._lock:
+            Stay._guests -= 1
+            ends = Stay._ours and Stay._guests == 0
+        if ends:
+            try:
+                if before_the_end is not None:
+                    await before_the_end()
+            finally:
+                await asyncio.get_running_loop().run_in_executor(None, ray.shutdown)
+
+
+def _join_or_start(address: str | None) -> bool:
+    """True if a Ray was started."""
+    address = address or os.environ.get("RAY_ADDRESS")
+    if address:
+        ray.init(address=address, logging_level=logging.ERROR)
+        return False
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        logging_level=logging.ERROR,
+        object_store_memory=OBJECT_STORE_BYTES,
+        _node_ip_address="127.0.0.1",
+    )
+    return True
+
+
+def _home(spec: HostSpec) -> Any:
+    return spec.journal, spec.placements, spec.config
+
+
+def _gate_for(home: Any) -> Gate:
+    """A way out of a process that got a reference by pickle, a Ray task say, and has no runtime open."""
+    if not ray.is_initialized():
+        raise PeerGone("the cluster", "this process has not joined one: call ray.init, or open a Runtime")
+    spec, placements, config = home
+    cluster = RayCluster(spec, may_start_journal=False)
+    journal = JournalClient(JournalWay(cluster), patience_s=config.journal_patience_s)
+    return Gate(spec.namespace, Dispatcher(cluster, journal, spec, placements, config, leads=False), home)
+
+
+Gate.opener = staticmethod(_gate_for)
+
+
+def _awaitable(ref: Any) -> "asyncio.Future[Any]":
+    return asyncio.wrap_future(ref.future())
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix(HOST)
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"

@@ -1,0 +1,155 @@
+"""The blocking twin: the same runtime for scripts and notebooks that have no event loop.
+
+    with Runtime.open("sqlite:///bank.db") as runtime:
+        print(runtime.get(Account, "alice").deposit(100))
+
+It runs the asynchronous runtime in a thread of its own and waits for each answer. References block, too; sent to a
+Ray task, they work there as they do here. Several threads may use it at once.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from .errors import RuntimeClosed
+
+__all__ = ["BlockingRef", "BlockingRuntime"]
+
+T = TypeVar("T")
+
+
+class _Loop:
+    """An event loop in a daemon thread."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="holdfast", daemon=True)
+        self._thread.start()
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run it there, wait here. Ctrl-C here cancels it there."""
+        if not self.loop.is_running() and not self._thread.is_alive():
+            work.close()
+            raise RuntimeClosed("the blocking runtime")
+        future = asyncio.run_coroutine_threadsafe(work, self.loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def stop(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self.loop.run_forever()
+        finally:
+            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            self.loop.close()
+
+
+class BlockingRef:
+    """A reference whose commands return their answers. Made by `BlockingRuntime.get`."""
+
+    __slots__ = ("_loop", "_ref")
+
+    def __init__(self, ref: Any, loop: "_Loop | None") -> None:
+        self._ref, self._loop = ref, loop
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        send = getattr(self._ref, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            sending = send(*args, **kwargs)  # a wrong signature is told here, before anything is sent
+            return (self._loop or _shared_loop()).wait(sending)
+
+        return call
+
+    def __dir__(self) -> list[str]:
+        return dir(self._ref)
+
+    def __repr__(self) -> str:
+        return repr(self._ref)
+
+    def __reduce__(self) -> Any:
+        return BlockingRef, (self._ref, None)
+
+
+class BlockingRuntime:
+    """`Runtime`, waiting for every answer. See there for what each method does."""
+
+    def __init__(self, opening: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        self._loop = _Loop()
+        try:
+            self._runtime = self._loop.wait(opening())
+        except BaseException:
+            self._loop.stop()
+            raise
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{self._runtime!r}, blocking"
+
+    def get(self, type: type[Any], id: str, **how: Any) -> Any:
+        """A reference whose commands return their answers instead of awaitables. See `Runtime.get`."""
+        return BlockingRef(self._runtime.get(type, id, **how), self._loop)
+
+    def read(self, type: type[Any] | None = None, id: str | None = None, **how: Any) -> Iterator[Any]:
+        """See `Runtime.read`; a plain iterator."""
+        events = self._runtime.read(type, id, **how)
+        try:
+            while True:
+                try:
+                    yield self._loop.wait(events.__anext__())
+                except StopAsyncIteration:
+                    return
+        finally:
+            if not self._closed:
+                self._loop.wait(events.aclose())
+
+    def state_at(self, type: type[Any], id: str, *, version: int | None = None) -> Any:
+        """See `Runtime.state_at`."""
+        return self._loop.wait(self._runtime.state_at(type, id, version=version))
+
+    def passivate(self, type: type[Any], id: str) -> bool:
+        """See `Runtime.passivate`."""
+        passivated: bool = self._loop.wait(self._runtime.passivate(type, id))
+        return passivated
+
+    def statistics(self) -> Any:
+        """See `Runtime.statistics`."""
+        return self._loop.wait(self._runtime.statistics())
+
+    def close(self) -> None:
+        """See `Runtime.close`."""
+        if not self._closed:
+            self._closed = True
+            try:
+                self._loop.wait(self._runtime.close())
+            finally:
+                self._loop.stop()
+
+
+_shared: _Loop | None = None
+_sharing = threading.Lock()
+
+
+def _shared_loop() -> _Loop:
+    """For references that came by pickle into a process without a blocking runtime, a Ray task say."""
+    global _shared
+    with _sharing:
+        if _shared is None:
+            _shared = _Loop()
+        return _shared

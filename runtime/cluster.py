@@ -1,0 +1,118 @@
+"""What the runtime needs of a cluster: named residents, a way to ask them, and news of their death.
+
+`_ray` gives it on a Ray cluster, `local` inside one event loop. Everything above this line is the same for both.
+"""
+
+import secrets
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from holdfast.actors.aggregate import Aggregate
+from holdfast.actors.limits import HostLimits
+from holdfast.journal.errors import HoldfastError
+
+from .config import Config
+from .placement import Placements
+
+__all__ = ["Cluster", "HostSpec", "JournalSpec", "Peer", "PeerGone", "WireError", "incarnation"]
+
+
+class PeerGone(HoldfastError):
+    """The resident died or cannot be reached. What it was asked may have happened, or not."""
+
+    retryable = True
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(name, problem)
+        self.name, self.problem = name, problem
+
+    def __str__(self) -> str:
+        return f"{self.name} is gone: {self.problem}"
+
+
+class WireError(HoldfastError):
+    """A request or an answer did not survive the way: something in it cannot be pickled, or not be imported on
+    the other side. Nothing of the request was carried out."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(name, problem)
+        self.name, self.problem = name, problem
+
+    def __str__(self) -> str:
+        return f"the way to {self.name}: {self.problem}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalSpec:
+    """Which journal a namespace serves. `url` is absolute: the journal may live in another process."""
+
+    namespace: str
+    url: str
+    volatile: bool  # its events live in its process only: it must not be restarted as if nothing had been
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostSpec:
+    """All that a host needs to start: whom it is, what it hosts, and how it reaches the others."""
+
+    owner: str
+    type: type[Aggregate]
+    journal: JournalSpec
+    placements: Placements
+    config: Config
+    limits: HostLimits
+    dedicated: bool
+    incarnation: str = field(default_factory=lambda: incarnation())
+
+
+class Peer(Protocol):
+    """One resident: a journal server or a host, wherever it lives."""
+
+    name: str
+
+    async def ask(self, method: str, *args: Any) -> Any:
+        """Call a method. Raises what it raises; `PeerGone` when no answer will come; `WireError` when the
+        request could not travel."""
+        ...
+
+    async def responds(self, within_s: float) -> bool:
+        """Whether its process still turns, also while its event loop is busy."""
+        ...
+
+
+class Cluster(Protocol):
+    """Finds, starts and ends residents by name: at most one of each name, as far as a cluster can tell."""
+
+    async def journal(self) -> Peer:
+        """The journal server of this namespace, started if none runs."""
+        ...
+
+    async def host(self, spec: HostSpec) -> Peer:
+        """The host called `spec.owner`, started if none runs."""
+        ...
+
+    async def find_host(self, owner: str) -> Peer | None:
+        """The host called `owner`, if one runs."""
+        ...
+
+    async def host_names(self) -> list[str]:
+        """The owners that have a host running."""
+        ...
+
+    async def kill(self, peer: Peer, *, for_good: bool = False) -> None:
+        """End a resident at once, without asking it; its name is free afterwards. A journal that outlives its
+        process comes up again by itself, unless `for_good`."""
+        ...
+
+    def unpack(self, value: Any) -> Any:
+        """What `pack` on the other side made of a value."""
+        ...
+
+    async def close(self) -> None:
+        """Let go. Ends everything if this cluster was started for this runtime alone."""
+        ...
+
+
+def incarnation() -> str:
+    """A name for one life of one process, unlike any other."""
+    return secrets.token_hex(8)

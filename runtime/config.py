@@ -1,0 +1,41 @@
+"""The settings of a runtime: one frozen object, checked when it is made. Nothing is read from the environment."""
+
+from dataclasses import dataclass, field
+
+from holdfast.actors.limits import HostLimits
+
+__all__ = ["Config"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Times in seconds, bounds in counts. The defaults suit a small machine and a busy cluster alike.
+
+    - `timeout_s`: how long a call may take, from the call to its answer, unless the reference says otherwise.
+    - `batch_max`: calls that travel to a host as one Ray call. Larger: fewer Ray calls, coarser pipelining.
+    - `batch_min`: calls that are worth another Ray call while one is under way.
+    - `exchanges_max`: Ray calls under way between this process and one host.
+    - `waiting_max`: calls waiting in this process for one host; beyond it callers get `Overloaded`.
+    - `suspect_s`: silence after which a host is asked whether it is alive.
+    - `paused_s`: silence after being asked, after which a host counts as dead and a successor takes over.
+    - `journal_patience_s`: how long a host or a read asks an unreachable journal again.
+    - `link_idle_s`: silence after which this process forgets its line to a host.
+    - `host`: the bounds of each host that this runtime starts.
+    """
+
+    timeout_s: float = 30.0
+    batch_max: int = 500
+    batch_min: int = 100
+    exchanges_max: int = 4
+    waiting_max: int = 100_000
+    suspect_s: float = 5.0
+    paused_s: float = 5.0
+    journal_patience_s: float = 20.0
+    link_idle_s: float = 60.0
+    host: HostLimits = field(default_factory=HostLimits)
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if isinstance(value, int | float) and not value > 0:
+                raise ValueError(f"{name} must be above 0, got {value!r}")

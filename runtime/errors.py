@@ -1,0 +1,93 @@
+"""What the runtime refuses, before or beside any command.
+
+    HoldfastError
+    └── RuntimeProblem
+        ├── InvalidId            an aggregate id that is empty, unprintable or over 255 bytes
+        ├── NotAnAggregate       get() was given something that is no Aggregate subclass
+        ├── CategoryConflict     two classes in this runtime claim one category
+        ├── NamespaceConflict    the namespace serves another journal
+        ├── RuntimeClosed        this runtime was closed, or never opened
+        └── HostUnavailable      the host's process could not be brought up: says why
+"""
+
+from holdfast.journal.errors import HoldfastError
+
+__all__ = [
+    "CategoryConflict",
+    "HostUnavailable",
+    "InvalidId",
+    "NamespaceConflict",
+    "NotAnAggregate",
+    "RuntimeClosed",
+    "RuntimeProblem",
+]
+
+
+class RuntimeProblem(HoldfastError):
+    """The runtime cannot do this. Nothing was sent."""
+
+
+class InvalidId(RuntimeProblem, ValueError):
+    """An aggregate id is any non-empty printable text of up to 255 bytes in UTF-8."""
+
+    def __init__(self, id: object, problem: str) -> None:
+        super().__init__(id, problem)
+        self.id, self.problem = id, problem
+
+    def __str__(self) -> str:
+        return f"aggregate id {self.id!r}: {self.problem}"
+
+
+class NotAnAggregate(RuntimeProblem, TypeError):
+    """Only subclasses of `Aggregate` (that are not abstract) can be referred to."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+    def __str__(self) -> str:
+        return f"{self.what} is no aggregate type"
+
+
+class CategoryConflict(RuntimeProblem):
+    """Two classes claim one category, so their events would share streams. Give one `category=`."""
+
+    def __init__(self, category: str, first: str, second: str) -> None:
+        super().__init__(category, first, second)
+        self.category, self.first, self.second = category, first, second
+
+    def __str__(self) -> str:
+        return f"category {self.category!r} belongs to {self.first}; {self.second} needs another one"
+
+
+class NamespaceConflict(RuntimeProblem):
+    """In this cluster the namespace already serves another journal. Use that journal, or another namespace."""
+
+    def __init__(self, namespace: str, serves: str, requested: str) -> None:
+        super().__init__(namespace, serves, requested)
+        self.namespace, self.serves, self.requested = namespace, serves, requested
+
+    def __str__(self) -> str:
+        return f"namespace {self.namespace!r} serves {self.serves}, this runtime asks for {self.requested}"
+
+
+class RuntimeClosed(RuntimeProblem):
+    """The runtime was closed, or never opened. Nothing was sent."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+    def __str__(self) -> str:
+        return f"{self.what}: the runtime is not open"
+
+
+class HostUnavailable(RuntimeProblem):
+    """The process that should host this aggregate did not come up. Mend what it says, then call again."""
+
+    def __init__(self, host: str, problem: str) -> None:
+        super().__init__(host, problem)
+        self.host, self.problem = host, problem
+
+    def __str__(self) -> str:
+        return f"{self.host} could not be started: {self.problem}"

@@ -1,0 +1,153 @@
+"""References: how callers hold an aggregate. Small, picklable, starting nothing.
+
+`runtime.get(Account, "alice")` is typed as `Account`, so editors and type checkers know its commands; what it really
+is, is a `Ref`, which sends them. A `Ref` that was pickled finds its way in the process where it is unpickled: through
+the runtime open there for its namespace, or one made for the purpose.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from holdfast.actors.aggregate import Aggregate
+from holdfast.actors.definition import CommandSpec, Definition, definition_of
+from holdfast.actors.errors import UnknownCommand
+from holdfast.actors.unit import Unit
+
+from .dispatcher import Dispatcher, Target
+from .errors import InvalidId, NotAnAggregate, RuntimeClosed
+
+__all__ = ["Gate", "Ref", "target"]
+
+A = TypeVar("A", bound=Aggregate)
+
+ID_BYTES_MAX = 255
+
+_gates: WeakKeyDictionary[asyncio.AbstractEventLoop, "dict[str, Gate]"] = WeakKeyDictionary()
+"""The open gates of each event loop, by namespace: where references that came by pickle go."""
+
+
+class Gate:
+    """A namespace's way out of this process, shared by all references in one event loop."""
+
+    opener: Callable[[Any], "Gate"] | None = None
+    """How to make one where none is open: set by the seam, since only it knows how to join a cluster."""
+
+    def __init__(self, namespace: str, dispatcher: Dispatcher, home: Any = None) -> None:
+        """`home`: what a process without a gate needs to make one; travels with pickled references."""
+        self.namespace, self.dispatcher, self.home = namespace, dispatcher, home
+
+    def open(self) -> None:
+        """Be the one that unpickled references in this loop use."""
+        _gates.setdefault(asyncio.get_running_loop(), {})[self.namespace] = self
+
+    def close(self) -> None:
+        """No longer be it."""
+        for gates in _gates.values():
+            if gates.get(self.namespace) is self:
+                del gates[self.namespace]
+
+    def get(self, type: type[Any], id: str, caller: Unit | None = None) -> Any:
+        """A reference to an aggregate; `caller` is known from the context the reference is used in."""
+        return Ref(target(type, id), self)
+
+    @staticmethod
+    def here(namespace: str, home: Any) -> "Gate":
+        """The gate of the running loop for a namespace, made if need be."""
+        gate = _gates.get(asyncio.get_running_loop(), {}).get(namespace)
+        if gate is None:
+            if Gate.opener is None:
+                raise RuntimeClosed(f"namespace {namespace!r}")
+            gate = Gate.opener(home)
+            gate.open()
+        return gate
+
+
+class Ref:
+    """A reference to one aggregate. `await ref.deposit(5)` sends a command; the reference itself holds no state."""
+
+    __slots__ = ("_definition", "_gate", "_home", "_namespace", "_target")
+
+    def __init__(self, target: Target, gate: Gate) -> None:
+        self._target, self._gate = target, gate
+        self._namespace, self._home = gate.namespace, gate.home
+        self._definition: Definition = definition_of(target.type)
+
+    def __getattr__(self, name: str) -> Any:
+        command = self._definition.commands.get(name)
+        if command is None:
+            raise UnknownCommand(self._definition.category, name)
+        return _Bound(self, command)
+
+    def __dir__(self) -> list[str]:
+        return sorted(self._definition.commands)
+
+    def __repr__(self) -> str:
+        return f"<{self._target.category}/{self._target.id} in {self._namespace!r}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Ref) and self.holdfast_identity == other.holdfast_identity
+
+    def __hash__(self) -> int:
+        return hash(self.holdfast_identity)
+
+    def __reduce__(self) -> Any:
+        return _unpickled, (self._target, self._namespace, self._home)
+
+    @property
+    def holdfast_identity(self) -> str:
+        """What makes two references name the same aggregate."""
+        return f"{self._namespace}:{self._target.category}/{self._target.id}"
+
+
+class _Bound:
+    """A command of a reference. Checks its arguments when called, sends when awaited."""
+
+    __slots__ = ("_command", "_ref")
+
+    def __init__(self, ref: Ref, command: CommandSpec) -> None:
+        self._ref, self._command = ref, command
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self._command.check(args, kwargs)
+        return self._send(args, kwargs)
+
+    async def _send(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        ref = self._ref
+        gate = ref._gate or Gate.here(ref._namespace, ref._home)
+        return await gate.dispatcher.call(ref._target, self._command, args, kwargs)
+
+    def __repr__(self) -> str:
+        return f"{self._ref!r}.{self._command.name}"
+
+
+def _unpickled(target: Target, namespace: str, home: Any) -> Ref:
+    ref = Ref.__new__(Ref)
+    ref._target, ref._namespace, ref._home, ref._gate = target, namespace, home, None
+    ref._definition = definition_of(target.type)
+    return ref
+
+
+def target(cls: type[Aggregate], id: str, **how: Any) -> Target:
+    """Which aggregate is meant, checked. Raises `NotAnAggregate`, `InvalidId`, `ValueError`."""
+    if not (isinstance(cls, type) and issubclass(cls, Aggregate)):
+        raise NotAnAggregate(getattr(cls, "__qualname__", repr(cls)))
+    _check_text(id, InvalidId)
+    key, timeout_s = how.get("idempotency_key"), how.get("timeout_s")
+    if key is not None:
+        _check_text(key, lambda value, problem: ValueError(f"idempotency key {value!r}: {problem}"))
+    if timeout_s is not None and not timeout_s > 0:
+        raise ValueError(f"timeout_s must be above 0, got {timeout_s!r}")
+    return Target(type=cls, category=definition_of(cls).category, id=id, **how)
+
+
+def _check_text(value: Any, error: Callable[[Any, str], Exception]) -> None:
+    if not isinstance(value, str):
+        raise error(value, f"must be text, not {type(value).__name__}")
+    if not value:
+        raise error(value, "must not be empty")
+    if not value.isprintable():
+        raise error(value, "must be printable")
+    if len(value.encode("utf-8", "surrogatepass")) > ID_BYTES_MAX:
+        raise error(value, f"must be at most {ID_BYTES_MAX} bytes in UTF-8")

@@ -1,0 +1,161 @@
+"""Residents: what lives under a name in a cluster, seen from inside. A journal server, or a host.
+
+A resident starts when it is first asked, in the event loop that asks, and answers nothing before it has started.
+A start that failed (another process still holds the journal's file) is tried again by the next request.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+from holdfast.actors.definition import definition_of
+from holdfast.actors.host import Host
+from holdfast.journal.client import JournalClient
+from holdfast.journal.errors import JournalUnavailable
+from holdfast.journal.server import JournalServer
+from holdfast.journal.url import open_store
+
+from .cluster import Cluster, HostSpec, JournalSpec, Peer, PeerGone
+from .dispatcher import Dispatcher
+from .ref import Gate
+
+__all__ = ["HostResident", "JournalResident", "JournalWay", "Resident"]
+
+
+class Resident(ABC):
+    """Answers requests by name, once it has started."""
+
+    _starting: asyncio.Task[None] | None = None
+
+    async def handle(self, method: str, args: tuple[Any, ...]) -> Any:
+        """Start if need be, then call the method. Raises what either raises."""
+        if method not in self.methods:
+            raise AttributeError(f"{type(self).__name__} answers no {method!r}")
+        if self._starting is None:
+            self._starting = asyncio.get_running_loop().create_task(self.start())
+        try:
+            await asyncio.shield(self._starting)
+        except Exception:
+            self._starting = None
+            raise
+        return await getattr(self.target, method)(*args)
+
+    methods: frozenset[str]
+
+    @property
+    @abstractmethod
+    def target(self) -> Any:
+        """What answers."""
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Come up. Raises when that is not possible now."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Release what it holds."""
+
+
+class JournalResident(Resident):
+    """A journal server under its namespace's name."""
+
+    methods = frozenset({
+        "append", "claim", "confirm", "describe", "find_keyed", "find_replies", "head", "list_snapshots",
+        "list_streams", "load", "ping", "read_all", "read_stream", "register", "save_snapshots", "statistics",
+        "stop",
+    })  # fmt: skip
+
+    def __init__(self, spec: JournalSpec) -> None:
+        self._spec = spec
+        self._server: JournalServer | None = None
+
+    @property
+    def target(self) -> "JournalResident | JournalServer":
+        assert self._server is not None, "asked before it started"
+        return self._server
+
+    async def handle(self, method: str, args: tuple[Any, ...]) -> Any:
+        """Also says which journal it is, before it has opened it."""
+        return self._spec.url if method == "describe" else await super().handle(method, args)
+
+    async def start(self) -> None:
+        server = JournalServer(open_store(self._spec.url))
+        await server.start()
+        self._server = server
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            await self._server.stop()
+
+
+class HostResident(Resident):
+    """A host under its owner's name, with a way to the journal and to other aggregates."""
+
+    methods = frozenset({"collect", "exchange", "hello", "live", "passivate", "ping", "retire", "statistics"})
+
+    def __init__(
+        self,
+        spec: HostSpec,
+        cluster: Cluster,
+        *,
+        home: Any,
+        pack: Callable[[Any], Any],
+        on_gone: Callable[[], None],
+    ) -> None:
+        """`cluster`: as this process sees it. `home`: what references carry along from here. `on_gone`: ends this resident's process."""
+        definition = definition_of(spec.type)
+        journal = JournalClient(JournalWay(cluster), patience_s=spec.config.journal_patience_s)
+        self._dispatcher = Dispatcher(
+            cluster, journal, spec.journal, spec.placements, spec.config, leads=False
+        )
+        self._gate = Gate(spec.journal.namespace, self._dispatcher, home)
+        self._host = Host(
+            spec.owner,
+            spec.incarnation,
+            definition,
+            journal,
+            peers=self._gate,
+            limits=spec.limits,
+            pack=pack,
+            on_gone=on_gone,
+            exits_when_empty=spec.dedicated,
+        )
+
+    @property
+    def target(self) -> "Host":
+        return self._host
+
+    async def handle(self, method: str, args: tuple[Any, ...]) -> Any:
+        """Also says which code it runs, once it has started."""
+        if method == "hello":
+            await super().handle("ping", ())
+            return self._host.definition.code
+        return await super().handle(method, args)
+
+    async def start(self) -> None:
+        self._gate.open()
+        await self._host.start()
+
+    async def stop(self) -> None:
+        self._gate.close()
+        await self._dispatcher.close()
+
+
+class JournalWay:
+    """A `JournalLink` over a cluster: finds the journal again after it died."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._peer: Peer | None = None
+
+    async def ask(self, method: str, *args: Any) -> Any:
+        """Call a method of the journal server. `JournalUnavailable` when no answer came."""
+        try:
+            peer = self._peer
+            if peer is None:
+                peer = self._peer = await self._cluster.journal()
+            return await peer.ask(method, *args)
+        except PeerGone as error:
+            self._peer = None
+            raise JournalUnavailable(str(error)) from None

@@ -1,0 +1,365 @@
+"""The runtime: the front door. Opens a journal, joins or starts a cluster, and hands out references.
+
+    async with Runtime.open("sqlite:///bank.db") as runtime:
+        account = runtime.get(Account, "alice")
+        print(await account.deposit(100))
+
+Opening takes no aggregate into memory; a call does. Closing a runtime that started Ray ends that Ray, after every
+aggregate has left memory with its snapshot; closing one that joined a cluster ends nothing there.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import msgspec
+
+from holdfast.actors.aggregate import Aggregate
+from holdfast.actors.definition import definition_of
+from holdfast.actors.host import HostStatistics
+from holdfast.actors.hydrate import hydrate
+from holdfast.journal.client import JournalClient
+from holdfast.journal.errors import HoldfastError, JournalError
+from holdfast.journal.records import StoreStatistics, StreamId
+from holdfast.journal.url import JournalUrl
+
+from ._ray import Leave, Stay
+from .blocking import BlockingRuntime
+from .cluster import Cluster, JournalSpec
+from .config import Config
+from .dispatcher import Dispatcher
+from .errors import NamespaceConflict
+from .local import LocalCluster
+from .placement import Dedicated, Placement, Placements
+from .recorded import RecordedEvent, opened
+from .ref import Gate, Ref, target
+from .resident import JournalWay
+
+__all__ = ["Opening", "Runtime", "Statistics"]
+
+A = TypeVar("A", bound=Aggregate)
+PlacementChoice = Placement | Mapping[type[Aggregate], Placement]
+
+RETIRE_S = 5.0
+
+
+class Statistics(msgspec.Struct, frozen=True, kw_only=True):
+    """What the journal holds and the hosts do, at one moment. Hosts that did not answer are not in it."""
+
+    journal: StoreStatistics
+    hosts: tuple[HostStatistics, ...]
+
+    @property
+    def live(self) -> int:
+        """Aggregates in memory."""
+        return self._sum("live")
+
+    @property
+    def commands(self) -> int:
+        """Commands done since these hosts started."""
+        return self._sum("commands")
+
+    @property
+    def queries(self) -> int:
+        """Queries answered since these hosts started."""
+        return self._sum("queries")
+
+    @property
+    def hydrations(self) -> int:
+        """Times that an aggregate came into memory."""
+        return self._sum("hydrations")
+
+    @property
+    def hydration_rows(self) -> int:
+        """Snapshot and event rows read for that."""
+        return self._sum("hydration_rows")
+
+    @property
+    def passivations(self) -> int:
+        """Times that an aggregate left memory."""
+        return self._sum("passivations")
+
+    def _sum(self, name: str) -> int:
+        return sum(getattr(host, name) for host in self.hosts)
+
+
+class Runtime:
+    """An open journal, and the way to every aggregate in it. Made by `Runtime.open`; used in one event loop.
+
+    Any number of runtimes, in any number of processes of a cluster, use the same aggregates at once.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        journal: JournalClient,
+        spec: JournalSpec,
+        placements: Placements,
+        config: Config,
+        *,
+        leave: Leave | None,
+    ) -> None:
+        """Not called by users. `leave`: gives the cluster up, and ends it if it is this process's own."""
+        self._cluster, self._journal, self._spec, self._config = cluster, journal, spec, config
+        self._dispatcher = Dispatcher(cluster, journal, spec, placements, config, leads=True)
+        self._gate = Gate(spec.namespace, self._dispatcher, (spec, placements, config))
+        self._gate.open()
+        self._leave = leave
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        url: str,
+        *,
+        address: str | None = None,
+        namespace: str = "default",
+        placement: PlacementChoice | None = None,
+        config: Config | None = None,
+    ) -> "Opening":
+        """Open the journal at `url` on a Ray cluster. Use it as `async with`, `await`, or, blocking, as `with`.
+
+        `url`: `memory://`, `sqlite:///relative.db`, `sqlite:////absolute.db`. `address`: of the Ray cluster to join
+        (`"auto"`: the one on this machine); None uses the Ray that this process already has, or starts one that
+        ends with the runtime. `namespace`: keeps several journals in one cluster apart. `placement`: of all types,
+        or a mapping from types to placements (`Dedicated()` for those not in it).
+
+        Raises `JournalUrlError` at once; on entering `JournalOpenError`s, `PlacementConflict`, `NamespaceConflict`.
+        """
+        JournalUrl.parse(url)
+
+        async def entered() -> Runtime:
+            loop = asyncio.get_running_loop()
+            stay = await loop.run_in_executor(None, Stay, address)
+            return await _opened(url, namespace, placement, config, stay.cluster, stay.leave)
+
+        return Opening(entered)
+
+    @classmethod
+    def local(
+        cls,
+        url: str = "memory://",
+        *,
+        namespace: str = "default",
+        placement: PlacementChoice | None = None,
+        config: Config | None = None,
+    ) -> "Opening":
+        """The same runtime without Ray: everything lives in the calling process and ends with it. For tests, and
+        for programs that want durable aggregates in one process."""
+        JournalUrl.parse(url)
+
+        async def entered() -> Runtime:
+            return await _opened(url, namespace, placement, config, LocalCluster, None)
+
+        return Opening(entered)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        url = JournalUrl.parse(self._spec.url).redacted
+        return f"<runtime of {url} in namespace {self._spec.namespace!r}{', closed' if self._closed else ''}>"
+
+    def get(
+        self,
+        type: type[A],
+        id: str,
+        *,
+        idempotency_key: str | None = None,
+        timeout_s: float | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        linearizable: bool = False,
+    ) -> A:
+        """A reference to one aggregate, typed as the aggregate itself. Starts nothing, and may be pickled.
+
+        `id`: any non-empty printable text of up to 255 bytes. `idempotency_key`: commands sent with it act once,
+        however often they are sent, for as long as the journal lives; a second one gets the first one's reply.
+        `timeout_s`: for each call; then it raises `DeadlineExceeded`. `metadata`: stored with the events.
+        `linearizable`: queries make sure with the journal that nobody has taken over since.
+
+        Calls of one reference to one aggregate arrive in the order they were made. Raises `InvalidId`,
+        `NotAnAggregate`, `DefinitionError`, `ValueError`.
+        """
+        how = target(
+            type,
+            id,
+            idempotency_key=idempotency_key,
+            timeout_s=timeout_s,
+            metadata=dict(metadata) if metadata else None,
+            linearizable=linearizable,
+        )
+        reference: Any = Ref(how, self._gate)
+        return reference  # type: ignore[no-any-return]
+
+    async def read(
+        self,
+        type: type[Aggregate] | None = None,
+        id: str | None = None,
+        *,
+        after: int = 0,
+        limit: int | None = None,
+        backward: bool = False,
+    ) -> AsyncIterator[RecordedEvent]:
+        """Events as recorded: of one aggregate, of all of one type, or (without a type) of the whole journal.
+
+        With an `id`, `after` is a version, and `backward` reads from the newest, or from below `after`. Else
+        `after` is a position. Memory is bounded by a page, whatever the length. Reading wakes no aggregate."""
+        if id is None and backward:
+            raise ValueError("only one aggregate's events can be read backward: give its id")
+        if id is not None and type is None:
+            raise ValueError("an id needs its type")
+        definition = None if type is None else definition_of(type)
+        left, at = limit, after
+        while left is None or left > 0:
+            size = self._config.host.page if left is None else min(left, self._config.host.page)
+            if definition is None or id is None:
+                category = None if definition is None else definition.category
+                page = await self._journal.read_all(after=at, limit=size, category=category)
+            else:
+                stream = StreamId(definition.category, id)
+                page = await self._journal.read_stream(stream, after=at, limit=size, backward=backward)
+            for recorded in page:
+                yield opened(recorded, definition)
+            if len(page) < size or (backward and page[-1].version == 1):
+                return
+            at = page[-1].position if id is None else page[-1].version
+            left = None if left is None else left - len(page)
+
+    async def state_at(self, type: type[A], id: str, *, version: int | None = None) -> A:
+        """A detached copy of an aggregate as it was at `version` (None: as the journal has it now). Its fields can
+        be read; commands sent to it go nowhere. Wakes no aggregate.
+
+        Raises `ValueError` for a version the stream has not reached, `HydrationFailed`, `CorruptRecord`."""
+        if version is not None and version < 0:
+            raise ValueError(f"version must be 0 or more, got {version}")
+        checked = target(type, id)
+        found = await hydrate(
+            definition_of(type), StreamId(checked.category, id), self._journal, version=version
+        )
+        if version is not None and found.version < version:
+            raise ValueError(f"{checked.category}/{id} is at version {found.version}, it has no {version}")
+        return found.instance  # type: ignore[return-value]
+
+    async def passivate(self, type: type[Aggregate], id: str) -> bool:
+        """Send one aggregate out of memory when it has nothing to do; its snapshot is written when this returns.
+        The next call brings it back. False: it was not in memory."""
+        return await self._dispatcher.passivate(target(type, id))
+
+    async def statistics(self) -> Statistics:
+        """What the journal holds, and what the hosts of this namespace hold and have done."""
+        journal, hosts = await asyncio.gather(self._journal.statistics(), self._dispatcher.statistics())
+        return Statistics(journal=journal, hosts=tuple(sorted(hosts, key=lambda host: host.name)))
+
+    async def close(self) -> None:
+        """Let go. If this runtime started Ray: have every aggregate leave memory with its snapshot, then end all
+        processes. Whoever still waits for an answer gets `RuntimeClosed`. Closing twice is harmless."""
+        if self._closed:
+            return
+        self._closed = True
+        self._gate.close()
+        await self._dispatcher.close()
+        if self._leave is not None:
+            await self._leave(self._retire)
+        await self._cluster.close()
+
+    async def _retire(self) -> None:
+        """Everything out of memory, everything on disk; within reason."""
+        with contextlib.suppress(TimeoutError, HoldfastError):
+            async with asyncio.timeout(RETIRE_S):
+                peers = [await self._cluster.find_host(name) for name in await self._cluster.host_names()]
+                retiring = [peer.ask("retire") for peer in peers if peer is not None]
+                await asyncio.gather(*retiring, return_exceptions=True)
+                await (await self._cluster.journal()).ask("stop")
+
+
+class Opening:
+    """A runtime about to open: `async with` it, `await` it and close it yourself, or use the blocking twin `with`."""
+
+    def __init__(self, entered: Callable[[], Coroutine[Any, Any, Runtime]]) -> None:
+        self._entered = entered
+        self._runtime: Runtime | None = None
+        self._blocking: BlockingRuntime | None = None
+
+    def __await__(self) -> Generator[Any, None, Runtime]:
+        return self._entered().__await__()
+
+    async def __aenter__(self) -> Runtime:
+        self._runtime = await self._entered()
+        return self._runtime
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._runtime is not None, "entered before"
+        await self._runtime.close()
+
+    def __enter__(self) -> BlockingRuntime:
+        self._blocking = BlockingRuntime(self._entered)
+        return self._blocking
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._blocking is not None, "entered before"
+        self._blocking.close()
+
+
+async def _opened(
+    url: str,
+    namespace: str,
+    placement: PlacementChoice | None,
+    config: Config | None,
+    join: Callable[[JournalSpec], Cluster],
+    leave: Leave | None,
+) -> Runtime:
+    """The steps of opening; whatever fails undoes those before it."""
+    parsed = JournalUrl.parse(url)
+    spec = JournalSpec(namespace=namespace, url=parsed.absolute(), volatile=parsed.scheme == "memory")
+    config = config or Config()
+    placements = _placements(placement)
+    cluster = join(spec)
+    try:
+        peer = await cluster.journal()
+        serves = await peer.ask("describe")
+        if serves != spec.url:
+            redacted = [JournalUrl.parse(url).redacted for url in (serves, spec.url)]
+            raise NamespaceConflict(namespace, *redacted)
+        try:
+            await peer.ask("ping")
+        except JournalError:
+            await cluster.kill(peer, for_good=True)  # it cannot open its journal: it serves nobody
+            raise
+        journal = JournalClient(JournalWay(cluster), patience_s=config.journal_patience_s)
+        runtime = Runtime(cluster, journal, spec, placements, config, leave=leave)
+        for type in placement if isinstance(placement, Mapping) else ():
+            await runtime._dispatcher.register(definition_of(type))
+    except BaseException:
+        if leave is not None:
+            await leave(None)
+        await cluster.close()
+        raise
+    return runtime
+
+
+def _placements(choice: PlacementChoice | None) -> Placements:
+    if choice is None:
+        return Placements(Dedicated(), {})
+    if isinstance(choice, Mapping):
+        own = {definition_of(type).category: placement for type, placement in choice.items()}
+        for placement in own.values():
+            _check_placement(placement)
+        return Placements(Dedicated(), own)
+    _check_placement(choice)
+    return Placements(choice, {})
+
+
+def _check_placement(placement: object) -> None:
+    if not isinstance(placement, Placement):
+        raise TypeError(f"a placement is Dedicated(), Sharded(n) or your own, not {placement!r}")

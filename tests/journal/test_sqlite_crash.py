@@ -1,0 +1,65 @@
+"""kill -9 at any moment: everything that was acknowledged is there, and nothing is there in part."""
+
+import subprocess
+import sys
+
+import pytest
+
+APPEND = """
+import asyncio, sys
+from holdfast.journal.records import Append, Appended, NewEvent, StreamId
+from holdfast.journal.sqlite import SqliteStore
+
+def append(number, epoch, version):
+    ids = [f"{number}.{version}.{n}" for n in range(3)]
+    events = tuple(NewEvent(type="t", payload=b"x" * 500, command_id=id, recorded_at=0) for id in ids)
+    stream = StreamId("Account", str(number))
+    return Append(stream=stream, owner="host", epoch=epoch, expected_version=version, events=events)
+
+async def main():
+    store = SqliteStore(sys.argv[1])
+    await store.open()
+    epoch = await store.claim("host", "crashing")
+    version = 0
+    while True:
+        results = await store.append([append(number, epoch, version) for number in range(10)])
+        assert all(type(result) is Appended for result in results), results
+        version += 3
+        print(version, results[-1].position, flush=True)
+
+asyncio.run(main())
+"""
+
+
+def append_until_killed(path, acknowledged):
+    """Kill a writer after so many acknowledged batches; return version and position that it printed last."""
+    with subprocess.Popen([sys.executable, "-c", APPEND, path], stdout=subprocess.PIPE, text=True) as writer:
+        try:
+            lines = [writer.stdout.readline() for _ in range(acknowledged)]
+        finally:
+            writer.kill()
+        lines += writer.stdout.readlines()
+    return map(int, [line for line in lines if line.endswith("\n")][-1].split())
+
+
+@pytest.mark.parametrize("acknowledged", [1, 40, 300])
+async def test_everything_acknowledged_survives_kill_9(file, acknowledged):
+    """Also across a checkpoint of the log; and each append is there whole or not at all."""
+    version, position = append_until_killed(file.path, acknowledged)
+    async with file.opened() as store:
+        head = await store.head()
+        assert head >= position
+        assert head % 30 == 0
+        listed = await store.list_streams()
+        assert {found for _, found in listed} == {head // 10}
+        assert head // 10 >= version
+        after, seen = 0, 0
+        while page := await store.read_all(after=after):
+            for event in page:
+                seen += 1
+                number, at, n = map(int, event.command_id.split("."))
+                assert (event.position, event.version, event.stream.id) == (seen, at + n + 1, str(number))
+            after = page[-1].position
+        assert seen == head
+    with file.raw() as raw:
+        assert raw.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
