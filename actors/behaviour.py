@@ -9,9 +9,13 @@ Global constants count when they are plain values (and tables of them, when thei
 changed limit is a changed rule. What lives in other packages does not count.
 """
 
+# What this looks at is of any type at all, and stays unknown when it turns out to be a list or a class.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+
 import dataclasses
 import dis
 import enum
+import inspect
 from collections.abc import Iterator
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -58,7 +62,7 @@ class _Outline:
             self._add_class(thing)
 
     def _add_function(self, function: FunctionType) -> None:
-        self.found.append(("function", function.__qualname__, _code(function.__code__)))
+        self.found.append(("function", function.__name__, _code(function.__code__)))
         self._add_value("defaults", (function.__defaults__, function.__kwdefaults__))
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
             try:
@@ -70,7 +74,8 @@ class _Outline:
                 self._add_reached(name, function.__globals__[name], function.__code__)
 
     def _add_class(self, cls: type) -> None:
-        self.found.append(("class", cls.__qualname__, [b.__qualname__ for b in cls.__mro__]))
+        # Not its qualified name: a class that travels by value forgets in which function it was made.
+        self.found.append(("class", [base.__name__ for base in cls.__mro__]))
         if issubclass(cls, enum.Enum):
             self._add_value("members", [(m.name, m.value) for m in cls])
         if dataclasses.is_dataclass(cls):
@@ -125,7 +130,7 @@ def _unwrapped(thing: Any) -> Any:
 
 def _is_generated(cls: type, name: str, value: Any) -> bool:
     """What `@dataclass` writes by itself, which its fields tell already."""
-    code = getattr(value, "__code__", None)
+    code = getattr(inspect.unwrap(value), "__code__", None) if callable(value) else None
     made = code is not None and code.co_filename == "<string>" and name.startswith("__")
     return name in ("__dataclass_fields__", "__match_args__") or (made and dataclasses.is_dataclass(cls))
 

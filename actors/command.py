@@ -61,7 +61,7 @@ def command(function: Any, /) -> Any:
     Commands of one aggregate run one at a time, in the order they arrive. Each is effectively done once: a retry
     gets the stored reply."""
     _check(function, "command")
-    return Command(function, is_query=False)
+    return Command[..., Any, Any](function, is_query=False)
 
 
 @overload
@@ -75,7 +75,7 @@ def query(function: Any, /) -> Any:
 
     An answer never shows what is not yet durable."""
     _check(function, "query")
-    return Command(function, is_query=True)
+    return Command[..., Any, Any](function, is_query=True)
 
 
 def _check(function: Any, kind: str) -> None:

@@ -189,14 +189,16 @@ class Definition:
 
     def _read_commands(self, frame: FrameType | None) -> dict[str, CommandSpec]:
         fields = {name for base in user_classes(self.type) for name in own_fields(base)}
-        commands = {n: value for n, value in self._attributes.items() if isinstance(value, Command)}
+        commands: dict[str, Command[..., Any, Any]] = {
+            name: value for name, value in self._attributes.items() if isinstance(value, Command)
+        }
         for name, command in commands.items():
             if name in fields:
                 kind = "query" if command.is_query else "command"
                 raise self._error(name, f"the {kind} shadows the field of the same name", command.function)
         return {name: self._command_spec(name, command, frame) for name, command in commands.items()}
 
-    def _command_spec(self, name: str, command: "Command[..., Any, Any]", frame: FrameType | None) -> CommandSpec:
+    def _command_spec(self, name: str, command: Command[..., Any, Any], frame: FrameType | None) -> CommandSpec:
         function = command.function
         signature = inspect.signature(function)
         parameters = list(signature.parameters.values())[1:]
@@ -290,24 +292,28 @@ class Definition:
 PLAIN_REPLY = Codec[Any](Any, "reply")
 
 _definitions: WeakKeyDictionary[type, Definition] = WeakKeyDictionary()
-_building = threading.Lock()
+_building = threading.RLock()
 
 
 def definition_of(cls: "type[Aggregate]") -> Definition:
     """The definition of an aggregate class, built on first use in each process. Raises `DefinitionError`."""
-    definition = _definitions.get(cls)
-    if definition is None:
-        options = getattr(cls, "__holdfast_options__", None)
-        if not isinstance(cls, type) or options is None or not options.category:
-            raise DefinitionError(getattr(cls, "__qualname__", repr(cls)), "is no subclass of Aggregate")
-        if options.abstract:
-            raise DefinitionError(cls.__qualname__, "is abstract: only its subclasses can be used", place_of(cls))
+    try:
+        return _definitions[cls]
+    except (KeyError, TypeError):  # not built yet, or no class at all
+        return _build(cls)
+
+
+def _build(cls: Any) -> Definition:
+    options = getattr(cls, "__holdfast_options__", None)
+    if not isinstance(cls, type) or not isinstance(options, Options) or not options.category:
+        raise DefinitionError(getattr(cls, "__qualname__", repr(cls)), "is no subclass of Aggregate")
+    if options.abstract:
+        raise DefinitionError(cls.__qualname__, "is abstract: only its subclasses can be used", place_of(cls))
+    with _building:
         try:
-            with _building:
-                definition = _definitions.setdefault(cls, Definition(cls))
+            return _definitions.setdefault(cls, _definitions.get(cls) or Definition(cls))
         except UnresolvedType as error:
             raise DefinitionError(cls.__qualname__, f"{error.what}: {error.problem}", place_of(cls)) from error
-    return definition
 
 
 def check_class(cls: "type[Aggregate]", frame: FrameType | None) -> None:
@@ -315,7 +321,7 @@ def check_class(cls: "type[Aggregate]", frame: FrameType | None) -> None:
 
     A class with nothing in it passes: it may be the skeleton of one that is on its way here by value. So does one
     that mentions what is defined further down: `definition_of` looks at it again."""
-    if any(not name.startswith("__") for name in vars(cls)) or own_fields(cls):
+    if any(name in UNUSABLE or not name.startswith("__") for name in vars(cls)) or own_fields(cls):
         with contextlib.suppress(UnresolvedType):
             Definition(cls, frame)
 

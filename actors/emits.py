@@ -6,6 +6,9 @@ class by value, and it is never a newer edit of the file. `self.emit(Deposited(â
 `UnhandledEvent`.
 """
 
+# What this looks at is of any type at all, and stays unknown when it turns out to be a list or a class.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+
 import dis
 import inspect
 from collections.abc import Iterator
@@ -20,7 +23,7 @@ def emitted_classes(function: FunctionType) -> Iterator[type]:
     code = function.__code__
     if "emit" not in code.co_names or not code.co_varnames:
         return
-    reads = [i for i in dis.get_instructions(code) if i.opname not in ("PUSH_NULL", "PRECALL", "CACHE", "NOP")]
+    reads = [i for i in dis.get_instructions(code) if i.opname not in ("PUSH_NULL", "CACHE", "NOP")]
     for index, instruction in enumerate(reads):
         if instruction.argval == "emit" and index and _is_self(reads[index - 1], code):
             thing = _named(reads[index + 1 :], function)
@@ -40,7 +43,7 @@ def _named(reads: list[dis.Instruction], function: FunctionType) -> Any:
     """What the name, or the name with dots, at the head of these instructions means; None if that is no class."""
     thing = _variable(reads[0], function) if reads else None
     for instruction in reads[1:]:
-        if isinstance(thing, type) or instruction.opname not in ("LOAD_ATTR", "LOAD_METHOD"):
+        if instruction.opname not in ("LOAD_ATTR", "LOAD_METHOD"):
             break
         thing = inspect.getattr_static(thing, instruction.argval, None)
     return thing

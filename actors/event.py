@@ -33,11 +33,7 @@ def event(name: str) -> Callable[[type[T]], type[T]]:
     `DefinitionError` for a name that another event of the same module (or function) has, and for fields that
     MessagePack cannot carry.
     """
-    if not isinstance(name, str) or not name or not name.isprintable() or len(name.encode()) > NAME_BYTES_MAX:
-        subject = name.__qualname__ if isinstance(name, type) else repr(name)
-        raise DefinitionError(
-            subject, f'an event needs a stable name, @event("…"): printable text of 1 to {NAME_BYTES_MAX} bytes'
-        )
+    _check_name(name)
 
     def decorate(cls: type[T]) -> type[T]:
         frame = defining_frame(cls)
@@ -67,6 +63,13 @@ def event_name(cls: Any) -> str | None:
 def event_codec(cls: type) -> Codec[Any]:
     """A codec of an event class."""
     return Codec(cls, f"event {event_name(cls)}")
+
+
+def _check_name(name: Any) -> None:
+    """`@event` without a name hands over the class itself."""
+    if not isinstance(name, str) or not name or not name.isprintable() or len(name.encode()) > NAME_BYTES_MAX:
+        problem = f'an event needs a stable name, @event("…"): printable text of 1 to {NAME_BYTES_MAX} bytes'
+        raise DefinitionError(getattr(name, "__qualname__", repr(name)), problem)
 
 
 def _check_annotated(cls: type, place: str) -> None:

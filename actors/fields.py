@@ -5,6 +5,10 @@ lines: list[str] = field(default_factory=list)      or made for each
 LIMIT: ClassVar[int] = 100                          no state
 """
 
+# What this looks at is of any type at all, and stays unknown when it turns out to be a list or a class.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownLambdaType=false
+
 import copy
 import dataclasses
 import inspect

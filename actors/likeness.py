@@ -4,6 +4,9 @@ To `==` a `True` equals `1`, and NaN differs from itself. Here types count, also
 `int` may stand where a `float` is meant, and dataclasses are compared field by field even if they have no `==`.
 """
 
+# What this looks at is of any type at all, and stays unknown when it turns out to be a list or a class.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+
 import dataclasses
 import enum
 from collections.abc import Iterator, Mapping

@@ -63,7 +63,7 @@ class Options:
         for name in ("snapshot_on_passivate", "abstract"):
             if type(getattr(self, name)) is not bool:
                 raise ValueError(f"{name} is True or False, not {getattr(self, name)!r}")
-        idle_s = self.idle_s
+        idle_s: Any = self.idle_s
         if idle_s is not None and (
             isinstance(idle_s, bool) or not isinstance(idle_s, int | float) or not idle_s > 0
         ):

@@ -3,7 +3,6 @@
 import inspect
 import linecache
 import re
-import sys
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -13,7 +12,7 @@ __all__ = ["defining_frame", "place_of", "place_of_field", "visible_names"]
 
 def defining_frame(cls: type) -> FrameType | None:
     """The frame that is executing the class statement, seen from a hook that the statement has called."""
-    frame: FrameType | None = sys._getframe(1)
+    frame = inspect.currentframe()
     while frame is not None and frame.f_globals.get("__name__") != cls.__module__:
         frame = frame.f_back
     return frame

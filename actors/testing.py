@@ -298,7 +298,7 @@ class _CheckedUnit(Unit):
 
 
 def _survived(definition: Definition, event: Any) -> tuple[EventSpec, bytes]:
-    spec = definition.events.get(type(event))
+    spec = definition.events.get(event.__class__)
     if spec is None:
         raise UnhandledEvent(definition.category, type(event).__qualname__)
     try:
@@ -322,7 +322,7 @@ class _Peers:
 
     @classmethod
     def of(cls, peers: Mapping[tuple[type[Any], str], Any]) -> "_Peers":
-        return cls({key: _Known(peer) if isinstance(peer, Given) else _Fake(peer) for key, peer in peers.items()})
+        return cls({key: _standing_for(peer) for key, peer in peers.items()})
 
     def copied(self) -> "_Peers":
         """The same, for a command whose calls must leave these untouched."""
@@ -337,6 +337,10 @@ class _Peers:
         peer = self._peers[type, id]
         assert isinstance(peer, _Known), f"the peer {type.__name__} {id!r} is not a given(…)"
         return peer.given
+
+
+def _standing_for(peer: Any) -> "_Known | _Fake":
+    return _Known(cast("Given[Any]", peer)) if isinstance(peer, Given) else _Fake(peer)
 
 
 class _Known:

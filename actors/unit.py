@@ -86,7 +86,7 @@ class Unit:
 
     def emit(self, event: Any) -> None:
         """Encode the event, apply what its bytes say, and keep the bytes."""
-        spec = self.definition.events.get(type(event))
+        spec = self.definition.events.get(event.__class__)
         if spec is None:
             raise UnhandledEvent(self.definition.category, type(event).__qualname__)
         if self.command.is_query:

@@ -1,0 +1,87 @@
+"""The journal: where events are kept, and the server in front of it.
+
+`open_store` gives the `Store` that a URL names; `JournalServer` serves one, `JournalClient` talks to it.
+`holdfast.journal.testing` has a store that fails on demand.
+"""
+
+from .client import JournalClient, JournalLink
+from .errors import (
+    CodecError,
+    CorruptRecord,
+    DuplicateKey,
+    Fenced,
+    HoldfastError,
+    JournalBusy,
+    JournalError,
+    JournalFailed,
+    JournalLocked,
+    JournalOpenError,
+    JournalReadOnly,
+    JournalTooNew,
+    JournalUnavailable,
+    JournalUrlError,
+    NotAJournal,
+    PlacementConflict,
+    RecordTooLarge,
+    VersionConflict,
+)
+from .memory import MemoryStore
+from .records import (
+    Append,
+    Appended,
+    KeyedReply,
+    Load,
+    Loaded,
+    NewEvent,
+    Recorded,
+    Registration,
+    Snapshot,
+    StoredReply,
+    StoreStatistics,
+    StreamId,
+)
+from .server import JournalServer
+from .sqlite import SqliteStore
+from .store import Store
+from .url import JournalUrl, open_store
+
+__all__ = [
+    "Append",
+    "Appended",
+    "CodecError",
+    "CorruptRecord",
+    "DuplicateKey",
+    "Fenced",
+    "HoldfastError",
+    "JournalBusy",
+    "JournalClient",
+    "JournalError",
+    "JournalFailed",
+    "JournalLink",
+    "JournalLocked",
+    "JournalOpenError",
+    "JournalReadOnly",
+    "JournalServer",
+    "JournalTooNew",
+    "JournalUnavailable",
+    "JournalUrl",
+    "JournalUrlError",
+    "KeyedReply",
+    "Load",
+    "Loaded",
+    "MemoryStore",
+    "NewEvent",
+    "NotAJournal",
+    "PlacementConflict",
+    "RecordTooLarge",
+    "Recorded",
+    "Registration",
+    "Snapshot",
+    "SqliteStore",
+    "Store",
+    "StoreStatistics",
+    "StoredReply",
+    "StreamId",
+    "VersionConflict",
+    "open_store",
+]

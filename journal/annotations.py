@@ -4,6 +4,9 @@ Annotations may be text (`from __future__ import annotations`, or a name in quot
 here and written back to the class: one that Ray sends by value leaves its module, where the names are, behind.
 """
 
+# What this looks at is of any type at all, and stays unknown when it turns out to be a list or a class.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+
 import collections.abc
 import dataclasses
 import enum
@@ -144,10 +147,9 @@ class _Reader:
             optional = {name for name, hint in hints.items() if get_origin(hint) is typing.NotRequired}
             record.required = frozenset(getattr(cls, "__required_keys__", ())) - optional
             return self._fields(record, bare, cls, list(hints))
-        if issubclass(cls, tuple) and hasattr(cls, "_fields"):
-            return self._fields(
-                TupleShape(annotation, cls.__name__, ("array",), cls), bare, cls, list(cls._fields)
-            )
+        if issubclass(cls, tuple) and hasattr(cls, "_fields"):  # a NamedTuple
+            shape = TupleShape(annotation, cls.__name__, ("array",), cls)
+            return self._fields(shape, bare, cls, list(hints_of(cls, self.names)))
         if issubclass(cls, msgspec.Struct):
             return self._struct(annotation, bare, cls)
         raise Misfit(f"{_name(bare)} cannot be carried by MessagePack")

@@ -10,6 +10,9 @@ container comes back as MessagePack's own types (a tuple as a list). Integers re
 Codecs cannot be pickled, so they never hang on a class that Ray may send by value.
 """
 
+# What this looks at is of any type at all, and stays unknown when it turns out to be a list or a class.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+
 import dataclasses
 import enum
 import hashlib

@@ -82,7 +82,7 @@ class MemoryStore(Store):
             known = Registration(category=category, placement=placement, code=code, generation=1)
         elif known.placement != placement:
             raise PlacementConflict(category, known.placement, placement)
-        elif known.code != code:
+        elif code and known.code != code:
             known = Registration(
                 category=category, placement=placement, code=code, generation=known.generation + 1
             )

@@ -15,6 +15,9 @@ msgspec leaves its own notes on the classes it has seen, and those cannot be pic
 user classes by value, so the notes are taken off again.
 """
 
+# What this looks at is of any type at all, and stays unknown when it turns out to be a list or a class.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+
 import enum
 import functools
 import typing

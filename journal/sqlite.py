@@ -6,6 +6,7 @@ disk. A call is one hop to that thread and back, whatever its size: the work its
 """
 
 import asyncio
+import errno
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -37,6 +38,7 @@ from .store import Store
 __all__ = ["SqliteStore"]
 
 _LOCK_RETRY_S = 0.05
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -98,7 +100,8 @@ class SqliteStore(Store):
             reading = await self._start(lambda: connect_reader(self._path, self._options))
         except OSError as error:
             await self.close()
-            raise JournalOpenError(str(self._path), error.strerror or str(error)) from error
+            kind = JournalReadOnly if error.errno in _FORBIDDEN else JournalOpenError
+            raise kind(str(self._path), f"{error.strerror}: {error.filename}") from error
         except BaseException:
             await self.close()
             raise
@@ -108,10 +111,7 @@ class SqliteStore(Store):
     async def _take_lock(self) -> WriterLock:
         deadline = monotonic() + self._options.lock_wait_s
         while True:
-            try:
-                lock = WriterLock.take(self._path)
-            except OSError as error:
-                raise JournalReadOnly(str(self._path), f"its lock cannot be written: {error.strerror}") from error
+            lock = WriterLock.take(self._path)
             if isinstance(lock, WriterLock):
                 return lock
             if monotonic() >= deadline:

@@ -68,24 +68,21 @@ class WriterLock:
         descriptor = os.open(f"{path}.writer", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(holder).encode(), 0)
         except BlockingIOError:
             with os.fdopen(descriptor, "rb") as held:
                 return _holder(held.read())
         except BaseException:
             os.close(descriptor)
             raise
-        lock = cls(descriptor)
-        lock._write({"pid": os.getpid(), "host": socket.gethostname(), "since": _now()})
-        return lock
+        return cls(descriptor)
 
     def release(self) -> None:
         """Let the next writer in."""
         os.ftruncate(self._descriptor, 0)
         os.close(self._descriptor)
-
-    def _write(self, holder: dict[str, object]) -> None:
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, json.dumps(holder).encode(), 0)
 
 
 def _holder(note: bytes) -> str:

@@ -205,6 +205,8 @@ class SqliteWriter:
             ).fetchone()
             if row is not None and row[0].decode() != placement:
                 raise PlacementConflict(category, row[0].decode(), placement)
+            if row is not None and not code:
+                code = row[1].decode()
             generation = 1 if row is None else row[2] + (row[1].decode() != code)
             connection.execute(
                 "INSERT INTO aggregates (category, placement, code, generation) VALUES (?, ?, ?, ?)"

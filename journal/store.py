@@ -13,8 +13,9 @@ assigned in commit order by the one writer: who sees position p has seen, or can
 **Fenced.** `claim` gives each owner's new incarnation a higher epoch. From then on appends and loads that carry
 an older epoch get `Fenced`, whatever version they expect. The newest claim wins.
 
-**Idempotent.** The same `Append` sent again (same stream, expected version and command ids) returns the same
-`Appended` and writes nothing. The same `claim` by the same incarnation returns the same epoch.
+**Idempotent.** The same `Append` sent again (same stream, expected version, command ids and keyed replies) returns
+the same `Appended` and writes nothing, also after later appends. The same `claim` by the same incarnation returns
+the same epoch: one that arrives a second time, late, gets an epoch that is fenced by now, and fences nobody.
 
 **Immutable.** Events and keyed replies are never updated or deleted. Snapshots are a cache and may go.
 
@@ -66,7 +67,7 @@ class Store(ABC):
         """Record how an aggregate type is placed, and which code it was opened with.
 
         First use records `placement`; later use with another raises `PlacementConflict`. A `code` other than the
-        recorded one replaces it and raises `generation` by one.
+        recorded one replaces it and raises `generation` by one; an empty one asks, and leaves what is recorded.
         """
 
     @abstractmethod
@@ -74,8 +75,10 @@ class Store(ABC):
         """Write a batch in one transaction; the results stand in the order of the batch.
 
         Each is `Appended`, or the error of that append alone: `Fenced`, `VersionConflict`, `DuplicateKey`.
-        Checks run in that order, and see the appends that stand before them in the batch. If the transaction
-        itself fails, nothing was written and `JournalFailed` is raised.
+        Checks run in that order, and see the appends that stand before them in the batch. What no column can
+        hold (text that is no Unicode, a time beyond 64 bits) gets a `JournalFailed` in its place. If the
+        transaction itself fails, nothing was written and `JournalFailed` is raised; if storage cannot even say
+        that for certain, `JournalUnavailable` is.
         """
 
     @abstractmethod
@@ -108,7 +111,7 @@ class Store(ABC):
     @abstractmethod
     async def save_snapshots(self, batch: Sequence[Snapshot], *, keep: int = 2) -> None:
         """Keep these, and of each stream the newest `keep`. One whose version the stream has not reached, or
-        that is already there, is passed over silently: a snapshot is never worth an error."""
+        whose version and schema are already there intact, is passed over silently."""
 
     @abstractmethod
     async def list_snapshots(self, stream: StreamId) -> list[Snapshot]:

@@ -198,6 +198,12 @@ class Runtime:
         reference: Any = Ref(how, self._gate)
         return reference  # type: ignore[no-any-return]
 
+    async def register(self, *types: type[Aggregate]) -> None:
+        """Have the journal record how these types are placed and which code this runtime brings, now instead of at
+        the first call of each. Raises `PlacementConflict`, `CategoryConflict`, `DefinitionError`."""
+        for each in types:
+            await self._dispatcher.register(definition_of(each))
+
     async def read(
         self,
         type: type[Aggregate] | None = None,
@@ -338,8 +344,7 @@ async def _opened(
             raise
         journal = JournalClient(JournalWay(cluster), patience_s=config.journal_patience_s)
         runtime = Runtime(cluster, journal, spec, placements, config, leave=leave)
-        for type in placement if isinstance(placement, Mapping) else ():
-            await runtime._dispatcher.register(definition_of(type))
+        await runtime.register(*(placement if isinstance(placement, Mapping) else ()))
     except BaseException:
         if leave is not None:
             await leave(None)

@@ -134,6 +134,14 @@ async def test_changed_code_raises_the_generation(journal):
         assert generations == [1, 1, 2, 2, 3]
 
 
+async def test_an_empty_code_asks_without_changing_what_is_recorded(journal):
+    """A host, or a task with a reference, follows the code that a runtime recorded and never replaces it."""
+    async with journal() as scribe:
+        recorded = await scribe.store.register("Account", "dedicated", "code-1")
+        assert await scribe.store.register("Account", "dedicated", "") == recorded
+        assert await scribe.store.register("Account", "dedicated", "code-1") == recorded
+
+
 async def test_another_placement_is_refused_and_changes_nothing(journal):
     """The error names both placements, and a code that came with it is not recorded."""
     async with journal() as scribe:

@@ -1,6 +1,7 @@
 """Opening an SQLite journal: what is accepted, what is refused and left as it was, and who may write."""
 
 import asyncio
+import errno
 import os
 import socket
 import sqlite3
@@ -271,6 +272,26 @@ async def test_a_process_that_never_closed_its_journal_exits(file):
     assert run(forgetful, file.path) == 0
     async with file.opened() as store:
         assert await store.head() == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [(errno.EROFS, JournalReadOnly), (errno.EACCES, JournalReadOnly), (errno.ENOSPC, JournalOpenError)],
+)
+async def test_a_lock_that_cannot_be_made_is_one_of_our_errors(file, monkeypatch, code, kind):
+    """A read-only or full file system, in its own words; and when it is mended the journal opens."""
+
+    def refuse(*_):
+        raise OSError(code, os.strerror(code), "there")
+
+    store = SqliteStore(file.path)
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite_file.os, "pwrite", refuse)
+        with pytest.raises(kind, match="there") as error:
+            await store.open()
+        assert type(error.value) is kind
+    await store.open()
+    await store.close()
 
 
 async def test_an_unreadable_note_in_the_lock_is_no_obstacle(file):

@@ -1,0 +1,49 @@
+"""Mistakes that type checkers must see: every line marked `# error` and no other. Never run."""
+
+from typing import TypeVar
+
+from holdfast.actors import Aggregate, command, event, on, query
+
+A = TypeVar("A", bound=Aggregate)
+
+
+def get(type: type[A], id: str) -> A:
+    raise NotImplementedError
+
+
+@event("account.deposited")
+class Deposited:
+    amount: int
+
+
+@event("account.closed")
+class Closed:
+    reason: str
+
+
+class Account(Aggregate, category=5):  # error
+    balance: int = 0
+
+    @command
+    def deposit(self, amount: int) -> int:
+        self.emit(Deposited("five"))  # error
+        return self.balance
+
+    @query
+    def statement(self) -> int:
+        return self.balance
+
+    @on(Deposited)  # error
+    def _deposited(self, event: Closed) -> None: ...
+
+
+async def main() -> None:
+    account = get(Account, "a")
+    await account.deposit("x")  # error
+    await account.deposit()  # error
+    await account.deposit(1, 2)  # error
+    await account.deposti(1)  # error
+    balance: str = await account.statement()  # error
+    account.statement() + 1  # error
+    Deposited(1).amount = 2  # error
+    print(balance)

@@ -1,0 +1,65 @@
+"""What users write, as type checkers see it: checked by tests/test_types.py, never run."""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar, assert_type
+
+from holdfast.actors import Aggregate, command, event, on, query
+from holdfast.actors.testing import given
+
+A = TypeVar("A", bound=Aggregate)
+
+
+def get(type: type[A], id: str) -> A: ...  # type: ignore[empty-body]
+
+
+@event("account.deposited")
+class Deposited:
+    amount: int
+    note: str = ""
+
+
+@event("account.closed")
+class Closed:
+    reason: str
+
+
+class Account(Aggregate, category="account", snapshot_every=10):
+    balance: int = 0
+
+    @command
+    def deposit(self, amount: int, *, note: str = "") -> int:
+        self.emit(Deposited(amount, note=note))
+        assert_type(Account.statement(self), str)
+        return self.balance
+
+    @command
+    async def transfer(self, to: str, amount: int) -> str:
+        balance = await self.aggregate(Account, to).deposit(amount)
+        assert_type(balance, int)
+        assert_type(await Account.transfer(self, to, 1), str)
+        return to
+
+    @query
+    def statement(self) -> str:
+        return f"{self.id}: {self.balance} at {self.version}, {self.context.now}"
+
+    @on(Deposited)
+    def _deposited(self, event: Deposited) -> None:
+        assert_type(event.amount, int)
+        self.balance += event.amount
+
+    @on(Closed, Deposited)
+    def _noted(self, event: Closed | Deposited) -> None: ...
+
+
+async def main() -> None:
+    account = get(Account, "a")
+    assert_type(account, Account)
+    assert_type(await account.deposit(1), int)
+    assert_type(await account.deposit(amount=1, note="x"), int)
+    assert_type(await account.transfer("b", 2), str)
+    assert_type(await account.statement(), str)
+    assert_type(given(Account, Deposited(5)).when.deposit(5).state, Account)
+    later: Callable[[str, int], Awaitable[str]] = account.transfer
+    await later("b", 2)
+    assert_type(Deposited(1, "x").note, str)
