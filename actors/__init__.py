@@ -8,6 +8,7 @@ from .context import Context
 from .errors import (
     AggregateError,
     CallCycle,
+    CommandAborted,
     DeadlineExceeded,
     DefinitionError,
     HydrationFailed,
@@ -25,6 +26,7 @@ __all__ = [
     "Aggregate",
     "AggregateError",
     "CallCycle",
+    "CommandAborted",
     "Context",
     "DeadlineExceeded",
     "DefinitionError",

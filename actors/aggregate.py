@@ -19,13 +19,13 @@ those.
 
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
-from .command import command, query
+from .commands import command, query
 from .context import Context
 from .definition import check_class
 from .errors import DefinitionError, NotInCommand, StateChangedOutsideHandler
-from .event import event
+from .events import event
 from .fields import own_fields
-from .handler import on
+from .handlers import on
 from .options import ClassKeywords, Options
 from .place import defining_frame, place_of
 

@@ -23,7 +23,7 @@ from typing import Any
 from holdfast.journal.annotations import mended
 from holdfast.journal.codec import Codec, CodecError, digest, encode_canonical
 
-from .command import Command
+from .commands import Command
 
 __all__ = ["behaviour_of", "codes_of", "names_in"]
 

@@ -39,9 +39,7 @@ class Trace(NamedTuple):
     linearizable: bool = False
 
 
-CallWire: TypeAlias = tuple[
-    int, str, str, tuple[Any, ...], Mapping[str, Any], str, bool, bool, float, Trace | None
-]
+CallWire: TypeAlias = tuple[int, str, str, tuple[Any, ...], Mapping[str, Any], str, bool, bool, float, Trace | None]
 """The fields of a `Call`, in order."""
 
 PLAIN = Trace()
@@ -91,7 +89,7 @@ class Call:
         self.trace = PLAIN if trace is None else trace
         self.deadline = now + self.timeout_s
         self.resolve = resolve  # called once, with this call's outcome
-        self.checked = 0  # the activation that asked the journal about this call (0: none yet)
+        self.checked: object = None  # the activation that asked the journal about this call
         self.known: StoredReply | None = None  # what the journal answered then
         self.fingerprint = b""
 

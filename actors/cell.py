@@ -2,17 +2,16 @@
 
 The life of a cell:
 
-    PASSIVE ──a call arrives──▶ HYDRATING ──▶ LIVE ──idle──▶ GONE
+    PASSIVE ──a call arrives──▶ HYDRATING ──▶ LIVE ──asked to leave──▶ GONE     a later call gets a new cell
                                     ▲          │
                                     └──────── RECOVERING    a command raised after it emitted, or an append failed:
                                                             forget the tentative state, read the journal again
 
 **The mailbox.** Calls run one at a time, in order of arrival. One that awaits (an async command, a look-up of a
-resent command, hydration) holds the others back until it is done.
+resent command, hydration) holds the others back until it is done. What holds them back is the *worker*.
 
-**The gate.** A command runs on tentative state, ahead of the disk. Its events join the next append; its reply, and
-every reply that saw a version not yet durable, is held until that append is. Appends of one cell are numbered; a
-held reply names the number it waits for. At most one append of a cell is in flight, so versions cannot overtake.
+**The gate** (`gate.py`). A command runs on tentative state, ahead of the disk; what it answers, and what others
+answer that have seen its state, is told when the append that carries its events is durable.
 
 A crash here loses nothing that was answered: what was held was never told to anybody.
 """
@@ -20,39 +19,43 @@ A crash here loses nothing that was answered: what was held was never told to an
 import asyncio
 import enum
 import logging
-from collections import deque
-from collections.abc import Coroutine
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeAlias
 
 from holdfast.journal.client import JournalClient
 from holdfast.journal.codec import CodecError
 from holdfast.journal.errors import (
-    DuplicateKey,
     Fenced,
     JournalBusy,
-    JournalError,
+    JournalFailed,
+    JournalOpenError,
     JournalUnavailable,
     RecordTooLarge,
-    VersionConflict,
 )
-from holdfast.journal.records import Append, Appended, KeyedReply, NewEvent, Snapshot, StreamId
+from holdfast.journal.records import Append, Appended, KeyedReply, NewEvent, Snapshot, StoredReply, StreamId
 
 from .aggregate import Aggregate
 from .calls import CALLER, Call, Kind
+from .counters import Counters
 from .definition import CommandSpec, Definition
-from .errors import CallCycle, DeadlineExceeded, KeyReused, NotSerializable, Overloaded, UnknownCommand
+from .errors import CommandAborted, DeadlineExceeded, KeyReused, NotSerializable, Overloaded, UnknownCommand
 from .fingerprint import fingerprint
+from .gate import Done, OutputGate
 from .hydrate import hydrate
 from .limits import HostLimits
-from .snapshots import SnapshotWriter, take
+from .snapshots import SnapshotWriter
 from .unit import Context, Peers, Unit
 
 __all__ = ["Cell", "Phase", "Surroundings"]
 
 log = logging.getLogger(__name__)
 
-UNKNOWN_OUTCOME = (VersionConflict, DuplicateKey, JournalUnavailable, JournalBusy)
-"""After these a command may be durable or not: it is sent again, and the journal tells."""
+Outcome: TypeAlias = Callable[[Call], tuple[Kind, Any]]
+
+NOTHING_WRITTEN = (JournalFailed, JournalOpenError, RecordTooLarge, CodecError)
+"""After these an append certainly did not happen. After any other it may have: the journal tells, when asked."""
+
+LOOK_UP_MAX = 1000
 
 
 class Phase(enum.Enum):
@@ -76,7 +79,7 @@ class Surroundings(Protocol):
     peers: Peers | None
     snapshots: SnapshotWriter
     permits: asyncio.Semaphore
-    counters: "Counters"
+    counters: Counters
 
     def now(self) -> float:
         """The host's clock, in seconds."""
@@ -86,7 +89,7 @@ class Surroundings(Protocol):
         """The wall clock, in µs since 1970 UTC."""
         ...
 
-    def pack(self, value: Any) -> Any:
+    def pack(self, value: Any, /) -> Any:
         """Make a value ready for the way to the client; raises `NotSerializable`."""
         ...
 
@@ -98,51 +101,25 @@ class Surroundings(Protocol):
         """Another incarnation owns the host's name: everything here must stop."""
         ...
 
-    def may_enter(self, cell: "Cell") -> bool:
-        """Whether there is room in memory for this cell; if not, `enter` is called when there is."""
+    def wants_to_enter(self, cell: "Cell") -> None:
+        """The cell is told to `enter` as soon as there is room in memory: now, or later."""
+        ...
+
+    def wants_room(self) -> bool:
+        """Others wait for a place in memory, more than have been promised one."""
+        ...
+
+    def will_leave(self, cell: "Cell") -> None:
+        """The cell takes no more calls, and leaves when those that it has are done."""
         ...
 
     def became_idle(self, cell: "Cell") -> None:
         """The cell has nothing to do for now."""
         ...
 
-    def left(self, cell: "Cell") -> None:
-        """The cell holds nothing any more and may be forgotten."""
+    def left(self, cell: "Cell", later: list[Call]) -> None:
+        """The cell holds nothing any more and is forgotten; calls that came too late for it want a successor."""
         ...
-
-
-class Counters:
-    """What a host has done since it started; every cell of it counts here."""
-
-    __slots__ = (
-        "commands",
-        "events",
-        "expired",
-        "failures",
-        "hydration_rows",
-        "hydrations",
-        "last_hydration_rows",
-        "passivations",
-        "queries",
-        "recoveries",
-        "replays",
-    )
-
-    def __init__(self) -> None:
-        for name in self.__slots__:
-            setattr(self, name, 0)
-
-    commands: int
-    events: int
-    expired: int
-    failures: int
-    hydration_rows: int
-    hydrations: int
-    last_hydration_rows: int
-    passivations: int
-    queries: int
-    recoveries: int
-    replays: int
 
 
 class Cell:
@@ -150,22 +127,17 @@ class Cell:
 
     __slots__ = (
         "_activation",
-        "_ahead_bytes",
         "_current",
-        "_done",
-        "_held",
-        "_in_flight",
-        "_keys",
-        "_pending",
-        "_sent",
-        "_settled",
+        "_last_calls",
+        "_looked_up",
         "_snapshot",
         "_snapshot_version",
+        "_timer",
         "_worker",
-        "durable",
+        "departure",
+        "gate",
         "host",
         "instance",
-        "leaving",
         "mailbox",
         "name",
         "phase",
@@ -177,23 +149,18 @@ class Cell:
     def __init__(self, stream: StreamId, host: Surroundings) -> None:
         self.stream, self.host, self.name = stream, host, str(stream)
         self.phase = Phase.PASSIVE
-        self.mailbox: deque[Call] = deque()
+        self.mailbox: list[Call] = []  # mostly empty: a list takes a tenth of a deque's memory
+        self.gate = OutputGate()
         self.instance: Aggregate | None = None
         self.version = 0  # tentative: what commands see
-        self.durable = 0  # what the journal holds
         self.used_at = host.now()
-        self.leaving: asyncio.Future[None] | None = None  # somebody waits for it to become idle
-        self._activation = 0  # counts hydrations: what was looked up before one is stale after it
+        self.departure: asyncio.Future[None] | None = None  # of those who wait for it to leave
+        self._last_calls: int | None = None  # leaving: how many of the mailbox are still for this cell
+        self._looked_up = 0  # calls of the mailbox that the journal was asked about, or is being asked
+        self._activation = object()  # of the state in memory: what was looked up for an earlier one is stale
         self._worker: asyncio.Task[None] | None = None  # what holds the mailbox back
-        self._current: Call | None = None  # the call of a running async command
-        self._pending: list[NewEvent] = []  # events of finished commands, not yet sent
-        self._keys: list[KeyedReply] = []
-        self._ahead_bytes = 0  # of pending events
-        self._in_flight: Append | None = None
-        self._sent = 0  # number of the last append sent
-        self._settled = 0  # number of the last append answered
-        self._held: deque[tuple[int, Call, Kind, Any]] = deque()
-        self._done: dict[tuple[bool, str], tuple[bytes, bytes]] = {}  # command -> reply, fingerprint
+        self._current: Call | None = None  # the call that the worker carries out, if it is one
+        self._timer: asyncio.TimerHandle | None = None  # of that call's deadline
         self._snapshot: Snapshot | None = None  # taken, waiting for its version to become durable
         self._snapshot_version = 0
 
@@ -204,72 +171,136 @@ class Cell:
 
     def accept(self, call: Call) -> None:
         """Take a call in. It is answered through `call.resolve`, exactly once, sooner or later."""
-        if self.name in call.trace.chain:
-            # It would wait for a command that waits for it. Said now: in the mailbox it would never be reached.
-            self._refuse(call, CallCycle((*call.trace.chain, self.name)))
-        elif len(self.mailbox) >= self.host.limits.mailbox_max:
+        if len(self.mailbox) >= self.host.limits.mailbox_max:
             self._refuse(call, Overloaded(f"mailbox of {self.name}", self.host.limits.mailbox_max))
-        else:
-            self.mailbox.append(call)
-            if self.phase is Phase.PASSIVE:
-                self.phase = Phase.HYDRATING
-                if self.host.may_enter(self):
-                    self.enter()
-            elif self._worker is None:
-                self._drain()
+            return
+        self.mailbox.append(call)
+        if self.phase is Phase.PASSIVE:
+            self.phase = Phase.HYDRATING
+            self.host.wants_to_enter(self)
+        elif self._worker is None:
+            self._drain()
 
     def enter(self) -> None:
         """There is room in memory: hydrate."""
         self._hydrate()
 
-    @property
-    def wants_append(self) -> bool:
-        """Something is finished and not on its way to the disk, and nothing else is."""
-        return self._in_flight is None and bool(self._pending or self._keys)
+    def expire(self) -> bool:
+        """Answer those whose deadline has passed while waiting for a place. False: nobody wants it any more."""
+        now = self.host.now()
+        late = [call for call in self.mailbox if call.deadline <= now]
+        self.mailbox = [call for call in self.mailbox if call.deadline > now]
+        for call in late:
+            self._refuse_late(call)
+        if not self.mailbox:
+            self.phase = Phase.GONE
+            self._tell_departure()
+        return bool(self.mailbox)
 
     @property
     def idle(self) -> bool:
         """Live, with nothing to do, nothing held and nothing on its way to the disk."""
-        return self.phase is Phase.LIVE and not (
-            self.mailbox or self._worker or self._pending or self._keys or self._in_flight or self._held
-        )
+        return not self.mailbox and self._quiet
 
-    def passivate(self) -> None:
-        """Leave memory. Only an idle cell can; its snapshot, if one is wanted, goes out in the background."""
-        assert self.idle, f"{self!r} has work to do"
-        options = self.host.definition.options
-        if options.snapshot_on_passivate and self.version > self._snapshot_version:
-            self._take_snapshot()
-            self._send_snapshot()
-        self.phase, self.instance = Phase.GONE, None
-        self.host.counters.passivations += 1
+    @property
+    def leaving(self) -> bool:
+        """It was asked to leave memory, and will."""
+        return self._last_calls is not None
+
+    def leave(self) -> None:
+        """Leave memory: as soon as the calls that wait now are done, and what they did is durable. Calls that come
+        later are for the successor."""
+        self._decide_to_leave()
+        if self._worker is None:
+            self._drain()
+
+    def turn_away(self, stays: Callable[[Call], bool]) -> None:
+        """Answer those in the mailbox that do not stay that this is not the place any more."""
+        away = [call for call in self.mailbox if not stays(call)]
+        self.mailbox = [call for call in self.mailbox if stays(call)]
+        for call in away:
+            call.resolve(call, Kind.MOVED, call.maybe_executed)
 
     def abandon(self) -> None:
-        """The host was fenced: answer everybody at once that this is not the place any more."""
-        self.phase = Phase.GONE
-        self._tell_leaving()
-        self._forget_tentative(lambda call: (Kind.MOVED, True))
+        """The host serves no more: answer everybody at once that this is not the place."""
+        self.phase, self.instance = Phase.GONE, None
+        self._forget_tentative(lambda _: (Kind.MOVED, True), lambda call: (Kind.MOVED, call.maybe_executed))
         self._empty_mailbox(lambda call: (Kind.MOVED, call.maybe_executed))
+        self._tell_departure()
+
+    @property
+    def _quiet(self) -> bool:
+        return self.phase is Phase.LIVE and self._worker is None and self.gate.clear
+
+    def _decide_to_leave(self) -> None:
+        if self._last_calls is None:
+            self._last_calls = len(self.mailbox)
+            self.host.will_leave(self)
 
     def _drain(self) -> None:
-        self.used_at = self.host.now()
-        while self.mailbox and self._worker is None and self.phase is Phase.LIVE:
-            if self._ahead_bytes > self.host.limits.ahead_bytes_max:
-                return  # the disk is behind; its next answer resumes here
-            self._execute(self.mailbox.popleft())
-        if self.idle:
-            self._tell_leaving()
+        while self._may_start():
+            self._execute(self._next_call())
+        if self.phase is not Phase.LIVE:
+            return
+        if self._looked_up == 0:
+            self.gate.forget_recent()
+        if not self.leaving and self.host.wants_room():
+            self._decide_to_leave()  # it has had its turn
+        if self._quiet and self.leaving and (self._last_calls == 0 or not self.mailbox):
+            self._passivate()
+        elif self.idle:
             self.host.became_idle(self)
+
+    def _may_start(self) -> bool:
+        return (
+            bool(self.mailbox)
+            and self._worker is None
+            and self.phase is Phase.LIVE
+            and self._last_calls != 0
+            # When the disk is behind, its next answer resumes here.
+            and self.gate.pending_bytes <= self.host.limits.ahead_bytes_max
+        )
+
+    def _next_call(self) -> Call:
+        call = self.mailbox.pop(0)
+        if self._last_calls is not None:
+            self._last_calls -= 1
+        if call.checked is self._activation:
+            self._looked_up -= 1
+        return call
+
+    def _passivate(self) -> None:
+        """Leave memory; the snapshot, if one is wanted, goes out in the background."""
+        assert self._quiet, f"{self!r} has work to do"
+        if self.host.definition.options.snapshot_on_passivate and self.version > self._snapshot_version:
+            self._take_snapshot()
+            self._send_snapshot()
+        self.host.counters.passivations += 1
+        self._go()
+
+    def _go(self) -> None:
+        """Be gone. Whatever is left in the mailbox is for the successor."""
+        later, self.mailbox = self.mailbox, []
+        self.phase, self.instance = Phase.GONE, None
+        self.host.left(self, later)
+        self._tell_departure()
+
+    def _tell_departure(self) -> None:
+        departure, self.departure = self.departure, None
+        if departure is not None and not departure.done():
+            departure.set_result(None)
+
+    # -- one call ------------------------------------------------------------------------------------------------
 
     def _execute(self, call: Call) -> None:
         if call.deadline <= self.host.now():
             # Its caller has gone. Not starting it is the one thing that is certainly what they were told.
-            self.host.counters.expired += 1
-            self._refuse(call, DeadlineExceeded(f"{self.name}.{call.method}", call.timeout_s, "not sent"))
-            return
-        if (call.keyed or call.maybe_executed) and not self._is_new(call):
+            self._refuse_late(call)
             return
         command = self.host.definition.commands.get(call.method)
+        is_query = command is not None and command.is_query
+        if (call.keyed or call.maybe_executed) and not is_query and not self._is_new(call, command):
+            return
         if command is None:
             self._refuse(call, UnknownCommand(self.host.definition.category, call.method))
             return
@@ -280,29 +311,63 @@ class Cell:
             result = unit.run(call.args, call.kwargs)
         except BaseException as error:  # SystemExit too: one caller's command must not end the others' host
             self._failed(call, unit, error)
+            return
+        if command.is_async or (is_query and call.trace.linearizable):
+            self._current = call
+            self._timer = asyncio.get_running_loop().call_later(call.deadline - self.host.now(), self._overdue, call)
+            self._start(self._finish(call, unit, result))
         else:
-            if command.is_async:
-                self._start(self._finish(call, unit, result))
-            else:
-                self._completed(call, unit, result)
-
-    async def _finish(self, call: Call, unit: Unit, coroutine: Coroutine[Any, Any, Any]) -> None:
-        """An async command: the mailbox waits for it, until it returns or its caller's deadline has passed."""
-        self._current = call
-        CALLER.set(unit)  # this task's own context: references that the command holds know their caller
-        try:
-            async with asyncio.timeout(max(0.0, call.deadline - self.host.now())):
-                result = await unit.awaiting(coroutine)
-        except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and self._current is None:
-                raise  # dropped together with the tentative state it ran on; its call was answered
-            self._current = None
-            if isinstance(error, TimeoutError) and call.deadline <= self.host.now():
-                error = DeadlineExceeded(f"{self.name}.{call.method}", call.timeout_s, "unknown")
-            self._failed(call, unit, error)
-        else:
-            self._current = None
             self._completed(call, unit, result)
+
+    async def _finish(self, call: Call, unit: Unit, result: Any) -> None:
+        """The part of a call that awaits: an async method, or the confirmation of a linearizable query. The
+        mailbox waits for it, until it is done or its caller's deadline has passed."""
+        CALLER.set(unit)  # this task's own context: references that the command holds know their caller
+        error: BaseException | None = None
+        try:
+            if unit.command.is_async:
+                result = await unit.awaiting(result)
+            if unit.command.is_query and call.trace.linearizable:
+                await self._confirm(call)
+        except BaseException as raised:
+            if self._current is not call and isinstance(raised, asyncio.CancelledError):
+                raise
+            error = raised
+        if self._current is not call:
+            return  # dropped meanwhile, with the state it ran on; its call was answered
+        self._end_current()
+        self._worker = None
+        if error is None:
+            self._completed(call, unit, result)
+        else:
+            self._failed(call, unit, error)
+        self._drain()
+
+    async def _confirm(self, call: Call) -> None:
+        try:
+            await self.host.journal.confirm(self.host.owner, self.host.epoch)
+        except Fenced as error:
+            self.host.was_fenced(error)  # answers this call with all others
+            raise
+
+    def _overdue(self, call: Call) -> None:
+        """The caller's deadline has passed. The command is cancelled, but not waited for: should it refuse to end,
+        it goes on with an instance that nobody looks at any more, and what it emits there goes nowhere."""
+        if self._current is call:
+            self._end_current()
+            self._release_worker()
+            self.host.counters.expired += 1
+            late = DeadlineExceeded(f"{self.name}.{call.method}", call.timeout_s, DeadlineExceeded.UNKNOWN)
+            self.gate.hold(call, Kind.ERROR, self.host.pack(late))
+            if self.host.definition.commands[call.method].is_async:
+                self._recover()
+            else:  # a query that was being confirmed: it has left the state as it was
+                self._drain()
+
+    def _end_current(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._current = self._timer = None
 
     def _context(self, call: Call) -> Context:
         trace = call.trace
@@ -319,67 +384,76 @@ class Cell:
 
     # -- effectively once ----------------------------------------------------------------------------------------
 
-    def _is_new(self, call: Call) -> bool:
+    def _is_new(self, call: Call, command: CommandSpec | None) -> bool:
         """Whether a call that may have been executed before has not been. If it was, it is answered as it was
         then; if that cannot be told yet, the journal is asked and the mailbox waits."""
         if call.keyed and not call.fingerprint:
-            call.fingerprint = fingerprint(call.method, call.args, call.kwargs)
-        earlier = self._done.get((call.keyed, call.command_id))
-        if earlier is None:
-            if call.checked != self._activation:
-                self.mailbox.appendleft(call)
+            call.fingerprint = _fingerprint(call, command)
+        done = self.gate.find(call)
+        if done is None:
+            if call.checked is not self._activation:
+                self._put_back(call)
                 self._start(self._look_up())
                 return False
             if call.known is None:
                 return True
-            earlier = (call.known.reply, call.known.fingerprint)
+            done = Done(call.known.reply, call.known.fingerprint)
         self.host.counters.replays += 1
-        reply, recorded_as = earlier
-        if call.keyed and recorded_as != call.fingerprint:
-            self._hold(call, Kind.ERROR, self.host.pack(KeyReused(self.name, call.command_id)))
+        if call.keyed and done.fingerprint != call.fingerprint:
+            self.gate.answer(call, done, Kind.ERROR, self.host.pack(KeyReused(self.name, call.command_id)))
         else:
-            self._hold(call, Kind.DONE, reply)
+            self.gate.answer(call, done, Kind.DONE, done.reply)
         return False
 
+    def _put_back(self, call: Call) -> None:
+        self.mailbox.insert(0, call)
+        if self._last_calls is not None:
+            self._last_calls += 1
+
     async def _look_up(self) -> None:
-        """Ask the journal about every waiting call that may have been executed, in one go."""
-        calls = [c for c in self.mailbox if (c.keyed or c.maybe_executed) and c.checked != self._activation]
-        ids = [c.command_id for c in calls if not c.keyed]
-        keys = [c.command_id for c in calls if c.keyed]
-        journal, activation = self.host.journal, self._activation
+        """Ask the journal about every waiting call that may have been executed, in one go.
+
+        None of them was asked about before: those that were stood before them. From now until the last of them is
+        done the gate remembers what becomes durable, since this look-up may have come too early to see it."""
+        assert self._looked_up == 0, f"{self!r}: the mailbox is out of order"
+        calls = [c for c in self.mailbox if c.keyed or c.maybe_executed]
+        self._looked_up = len(calls)
         try:
-            window = self.host.limits.command_window
-            replies = await journal.find_replies(self.stream, ids, window=window) if ids else {}
-            keyed = await journal.find_keyed(self.stream, keys) if keys else {}
-        except JournalError as error:
+            replies = await self._find([c.command_id for c in calls if not c.keyed], keyed=False)
+            keyed = await self._find([c.command_id for c in calls if c.keyed], keyed=True)
+        except (JournalUnavailable, JournalBusy) as error:
             log.warning("%r: cannot tell which commands are done: %s", self, error)
             self._empty_mailbox(lambda call: (Kind.AGAIN, call.maybe_executed))
-            return
-        for call in calls:
-            call.known = (keyed if call.keyed else replies).get(call.command_id)
-            call.checked = activation
+        except Exception as error:
+            log.warning("%r: cannot tell which commands are done: %s", self, error)
+            packed, asked = self.host.pack(error), set(calls)
+            self.mailbox = [c for c in self.mailbox if c not in asked]
+            self._looked_up = 0
+            for call in calls:
+                call.resolve(call, Kind.ERROR, packed)
+        else:
+            for call in calls:
+                call.known = (keyed if call.keyed else replies).get(call.command_id)
+                call.checked = self._activation
 
-    def _remember(self, call: Call, reply: bytes) -> None:
-        """Keep what this activation did at hand: the journal cannot tell yet about what is on its way there.
-
-        The bound is above what the mailbox holds, so a copy that waits there always finds its original here.
-        """
-        self._done[call.keyed, call.command_id] = (reply, call.fingerprint)
-        if len(self._done) > 2 * self.host.limits.mailbox_max:
-            del self._done[next(iter(self._done))]
+    async def _find(self, ids: list[str], *, keyed: bool) -> dict[str, StoredReply]:
+        journal, window, found = self.host.journal, self.host.limits.command_window, dict[str, StoredReply]()
+        for start in range(0, len(ids), LOOK_UP_MAX):
+            some = ids[start : start + LOOK_UP_MAX]
+            if keyed:
+                found |= await journal.find_keyed(self.stream, some)
+            else:
+                found |= await journal.find_replies(self.stream, some, window=window)
+        return found
 
     # -- outcomes ------------------------------------------------------------------------------------------------
 
     def _completed(self, call: Call, unit: Unit, result: Any) -> None:
-        command, emitted = unit.command, unit.emitted
+        command = unit.command
         try:
             if command.is_query:
+                self.gate.hold(call, Kind.ANSWER, self.host.pack(result))
                 self.host.counters.queries += 1
-                packed = self.host.pack(result)
-                if call.trace.linearizable:
-                    self._start(self._confirm(call, packed))
-                else:
-                    self._hold(call, Kind.ANSWER, packed)
                 return
             reply = self._encode_reply(command, result)
             events = self._events(call, unit, reply)
@@ -387,33 +461,30 @@ class Cell:
             self._failed(call, unit, error)
             return
         self.host.counters.commands += 1
+        self.host.counters.events += len(events)
+        self.version += len(events)
         if events or call.keyed:
-            self.host.counters.events += len(events)
-            self._pending += events
-            self.version += len(events)
-            self._ahead_bytes += sum(len(e.payload) for e in events)
-            if call.keyed:
-                self._keys.append(
-                    KeyedReply(
-                        key=call.command_id, fingerprint=call.fingerprint, version=self.version, reply=reply
-                    )
-                )
-            self._remember(call, reply)
-            if self._in_flight is None:
+            self.gate.add(call, events, self._keyed_reply(call, reply), reply)
+            if self.gate.wants_append:
                 self.host.has_pending(self)
-        self._hold(call, Kind.DONE, reply)
-        if emitted and self.version - self._snapshot_version >= self.host.definition.options.snapshot_every:
+        self.gate.hold(call, Kind.DONE, reply)
+        if events and self.version - self._snapshot_version >= self.host.definition.options.snapshot_every:
             self._take_snapshot()
 
     def _encode_reply(self, command: CommandSpec, result: Any) -> bytes:
+        what, limit = f"reply of {self.host.definition.category}.{command.name}", self.host.limits.reply_bytes_max
         try:
             reply = command.reply.encode(result)
         except CodecError as error:
-            raise NotSerializable(f"reply of {self.host.definition.category}.{command.name}", str(error)) from None
-        if len(reply) > self.host.limits.reply_bytes_max:
-            what = f"reply of {self.host.definition.category}.{command.name}"
-            raise RecordTooLarge(what, len(reply), self.host.limits.reply_bytes_max)
+            raise NotSerializable(what, error.problem) from None
+        if len(reply) > limit:
+            raise RecordTooLarge(what, len(reply), limit)
         return reply
+
+    def _keyed_reply(self, call: Call, reply: bytes) -> KeyedReply | None:
+        if not call.keyed:
+            return None
+        return KeyedReply(key=call.command_id, fingerprint=call.fingerprint, version=self.version, reply=reply)
 
     def _events(self, call: Call, unit: Unit, reply: bytes) -> list[NewEvent]:
         """The command's events as the journal keeps them. The last one carries the reply of a generated id."""
@@ -438,77 +509,43 @@ class Cell:
     def _failed(self, call: Call, unit: Unit, error: BaseException) -> None:
         """The command raised. If it had emitted, the state it leaves behind never was: read the journal again."""
         self.host.counters.failures += 1
-        self._hold(call, Kind.ERROR, self.host.pack(error))
+        if not isinstance(error, Exception):
+            error = CommandAborted(f"{self.name}.{call.method}", f"{type(error).__name__}: {error}")
+        self.gate.hold(call, Kind.ERROR, self.host.pack(error))
         if unit.emitted:
             self._recover()
-
-    async def _confirm(self, call: Call, packed: Any) -> None:
-        """A linearizable query: the journal says that nobody has taken over since."""
-        self._current = call
-        try:
-            await self.host.journal.confirm(self.host.owner, self.host.epoch)
-            self._current = None
-        except Fenced as error:
-            self.host.was_fenced(error)  # which answers this call with the others
-        except JournalError as error:
-            self._current = None
-            self._hold(call, Kind.ERROR, self.host.pack(error))
-        else:
-            self._hold(call, Kind.ANSWER, packed)
 
     def _refuse(self, call: Call, error: Exception) -> None:
         call.resolve(call, Kind.ERROR, self.host.pack(error))
 
-    # -- the gate ------------------------------------------------------------------------------------------------
+    def _refuse_late(self, call: Call) -> None:
+        self.host.counters.expired += 1
+        outcome = DeadlineExceeded.UNKNOWN if call.maybe_executed else DeadlineExceeded.NOT_SENT
+        self._refuse(call, DeadlineExceeded(f"{self.name}.{call.method}", call.timeout_s, outcome))
 
-    def _hold(self, call: Call, kind: Kind, value: Any) -> None:
-        """Answer now if all that this call could have seen is durable; else when it is."""
-        if self._pending or self._keys:
-            waits_for = self._sent + 1
-        elif self._in_flight is not None:
-            waits_for = self._sent
-        else:
-            call.resolve(call, kind, value)
-            return
-        self._held.append((waits_for, call, kind, value))
+    # -- the disk ------------------------------------------------------------------------------------------------
 
     def take_append(self) -> tuple[Append, int]:
         """Everything finished since the last append, as the next one, and its size in bytes."""
-        assert self._in_flight is None, f"{self!r} already has an append in flight"
-        append = Append(
-            stream=self.stream,
-            owner=self.host.owner,
-            epoch=self.host.epoch,
-            expected_version=self.durable,
-            events=tuple(self._pending),
-            keys=tuple(self._keys),
-        )
-        size = self._ahead_bytes
-        self._pending, self._keys, self._ahead_bytes = [], [], 0
-        self._in_flight = append
-        self._sent += 1
-        return append, size
+        return self.gate.take(self.stream, self.host.owner, self.host.epoch)
 
-    def appended(self, future: "asyncio.Future[Appended]") -> None:
-        """The journal has answered the append in flight."""
-        if self._in_flight is None or self.phase is Phase.GONE:
+    def appended(self, append: Append, future: "asyncio.Future[Appended]") -> None:
+        """The journal has answered an append."""
+        error = JournalUnavailable("the request was cancelled") if future.cancelled() else future.exception()
+        if self.phase is Phase.GONE or self.gate.in_flight is None:
             return  # abandoned meanwhile
-        error = None if future.cancelled() else future.exception()
+        assert append.expected_version == self.gate.durable, f"{self!r}: another append is in flight"
         if isinstance(error, Fenced):
             self.host.was_fenced(error)
-            return
-        if error is not None or future.cancelled():
-            self._drop(error or JournalUnavailable("the request was cancelled"))
-            return
-        append, self._in_flight = self._in_flight, None
-        self.durable = append.expected_version + len(append.events)
-        assert future.result().version >= self.durable, f"{self!r}: {future.result()} after {self.durable}"
-        self._settled = self._sent
-        while self._held and self._held[0][0] <= self._settled:
-            _, call, kind, value = self._held.popleft()
-            call.resolve(call, kind, value)
+        elif error is not None:
+            self._drop(error)
+        else:
+            self._settle()
+
+    def _settle(self) -> None:
+        self.gate.settle()
         self._send_snapshot()
-        if self._pending or self._keys:
+        if self.gate.wants_append:
             self.host.has_pending(self)
         elif self.phase is Phase.RECOVERING:
             self._hydrate()
@@ -519,50 +556,43 @@ class Cell:
 
     def _recover(self) -> None:
         """Leave the tentative state. What earlier commands have pending is good and still goes to the disk."""
-        self.phase = Phase.RECOVERING
+        self.phase, self.instance, self._snapshot = Phase.RECOVERING, None, None
         self.host.counters.recoveries += 1
-        self._snapshot = None
-        if not (self._pending or self._keys or self._in_flight):
+        if self.gate.clear:
             self._hydrate()
 
     def _drop(self, error: BaseException) -> None:
         """An append was not acknowledged: nothing that depends on it may be told to anybody."""
         log.warning("%r: an append failed, reading the journal again: %s", self, error)
-        if isinstance(error, UNKNOWN_OUTCOME) or not isinstance(error, Exception):
-            self._forget_tentative(lambda call: (Kind.AGAIN, True))
-        else:  # refused as a whole: these commands did not happen, and their callers hear why
-            packed = self.host.pack(error)
-            self._forget_tentative(lambda call: (Kind.ERROR, packed))
-        self.phase = Phase.RECOVERING
+        packed = self.host.pack(error) if isinstance(error, NOTHING_WRITTEN) else None
+        self._forget_tentative(
+            lambda _: (Kind.AGAIN, True) if packed is None else (Kind.ERROR, packed),
+            lambda call: (Kind.AGAIN, call.maybe_executed),
+        )
         self.host.counters.recoveries += 1
         self._hydrate()
 
-    def _forget_tentative(self, outcome: Any) -> None:
-        """Drop everything that is not durable. Commands held get `outcome`; what only looked is asked again."""
-        self._pending, self._keys, self._ahead_bytes = [], [], 0
-        self._in_flight, self._settled, self._snapshot = None, self._sent, None
-        self._done.clear()
-        held, self._held = self._held, deque()
-        for _, call, kind, _ in held:
-            call.resolve(call, *(outcome(call) if kind is Kind.DONE else (Kind.AGAIN, call.maybe_executed)))
+    def _forget_tentative(self, commands: Outcome, others: Outcome) -> None:
+        """Drop everything that is not durable, and answer those who waited for it: `commands` that were done in
+        vain, and `others`, which only looked. A command that is under way has to be tried again."""
+        self._snapshot = None
+        for call, kind in self.gate.drop():
+            call.resolve(call, *(commands if kind is Kind.DONE else others)(call))
         if self._current is not None:
-            call, self._current = self._current, None
-            call.resolve(call, Kind.AGAIN, True)
-        if self._worker is not None:
-            self._worker.cancel()
+            call = self._current
+            self._end_current()
+            call.resolve(call, others(call)[0], True)
+        self._release_worker()
 
-    def _empty_mailbox(self, outcome: Any) -> None:
-        waiting, self.mailbox = self.mailbox, deque()
+    def _empty_mailbox(self, outcome: Outcome) -> None:
+        waiting, self.mailbox, self._looked_up = self.mailbox, [], 0
         for call in waiting:
             call.resolve(call, *outcome(call))
 
     # -- hydration and what else holds the mailbox back ----------------------------------------------------------
 
     def _hydrate(self) -> None:
-        if self._worker is not None:  # a cancelled command is still unwinding: go on when it is gone
-            self._worker.add_done_callback(lambda _: self._hydrate() if self.phase is Phase.RECOVERING else None)
-            return
-        self.phase = Phase.HYDRATING
+        self.phase, self.instance = Phase.HYDRATING, None
         self._start(self._load())
 
     async def _load(self) -> None:
@@ -579,45 +609,52 @@ class Cell:
                 )
         except Fenced as error:
             host.was_fenced(error)
-        except JournalUnavailable as error:
+        except asyncio.CancelledError:
+            raise
+        except (JournalUnavailable, JournalBusy) as error:
             log.warning("%r: cannot hydrate: %s", self, error)
             self._give_up(lambda call: (Kind.AGAIN, call.maybe_executed))
-        except Exception as error:
+        except BaseException as error:  # SystemExit too, from a handler
             log.warning("%r: cannot hydrate: %s", self, error)
-            packed = host.pack(error)
+            told = error if isinstance(error, Exception) else CommandAborted(self.name, type(error).__name__)
+            packed = host.pack(told)
             self._give_up(lambda call: (Kind.ERROR, packed))
         else:
             self.instance, self.version = loaded.instance, loaded.version
-            self.durable, self._snapshot_version = loaded.version, loaded.snapshot_version
-            self._activation += 1
+            self.gate, self._snapshot_version = OutputGate(loaded.version), loaded.snapshot_version
+            self._activation, self._looked_up = object(), 0
             self.phase = Phase.LIVE
             host.counters.hydrations += 1
             host.counters.hydration_rows += loaded.rows_read
             host.counters.last_hydration_rows = loaded.rows_read
 
-    def _give_up(self, outcome: Any) -> None:
-        """It cannot be brought into memory now. The next call tries again from the start."""
-        self.phase, self.instance = Phase.GONE, None
-        self._tell_leaving()
+    def _give_up(self, outcome: Outcome) -> None:
+        """It cannot be in memory now. The next call tries again from the start."""
         self._empty_mailbox(outcome)
-        self.host.left(self)
-
-    def _tell_leaving(self) -> None:
-        leaving, self.leaving = self.leaving, None
-        if leaving is not None and not leaving.done():
-            leaving.set_result(None)
+        self._go()
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         assert self._worker is None, f"{self!r} is already busy"
         self._worker = asyncio.get_running_loop().create_task(work)
         self._worker.add_done_callback(self._done_working)
 
+    def _release_worker(self) -> None:
+        """What it does is of no use any more; nobody waits for it to end."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.cancel()
+
     def _done_working(self, task: "asyncio.Task[None]") -> None:
-        self._worker = None
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
             log.error("%r: a bug in the cell", self, exc_info=error)
-            if self.phase is not Phase.GONE:
-                self._drop(error)
+        if task is not self._worker:
+            return  # released before, by itself or by others
+        self._worker = None
+        if task.cancelled() or error is not None:  # not by us: give everybody back, and start from nothing
+            again: Outcome = lambda call: (Kind.AGAIN, call.maybe_executed)  # noqa: E731
+            self._forget_tentative(lambda _: (Kind.AGAIN, True), again)
+            self._give_up(again)
         elif self.phase is Phase.LIVE:
             self._drain()
 
@@ -626,9 +663,22 @@ class Cell:
     def _take_snapshot(self) -> None:
         assert self.instance is not None, "only a live aggregate has a state to keep"
         self._snapshot_version = self.version  # also when it fails: the next try is a whole interval away
-        self._snapshot = take(self.host.definition, self.stream, self.instance, self.version)
+        self._snapshot = self.host.snapshots.take(self.host.definition, self.stream, self.instance, self.version)
 
     def _send_snapshot(self) -> None:
-        if self._snapshot is not None and self._snapshot.version <= self.durable:
+        if self._snapshot is not None and self._snapshot.version <= self.gate.durable:
             self.host.snapshots.put(self._snapshot)
             self._snapshot = None
+
+
+def _fingerprint(call: Call, command: CommandSpec | None) -> bytes:
+    """Of a call, however its arguments were spelled: by position or by name."""
+    args, kwargs = call.args, call.kwargs
+    if kwargs and command is not None:
+        try:
+            bound = command.signature.bind(*args, **kwargs)
+        except TypeError:
+            pass  # the call is refused, as soon as it is known to be new
+        else:
+            args, kwargs = bound.args, bound.kwargs
+    return fingerprint(call.method, args, kwargs)

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType, FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 from holdfast.journal.annotations import return_hint
@@ -21,12 +21,12 @@ from holdfast.journal.codec import Codec, CodecError, UnresolvedType, digest
 from holdfast.journal.records import Recorded
 
 from .behaviour import behaviour_of, codes_of, names_in
-from .command import Command
+from .commands import Command
 from .emits import emitted_classes
 from .errors import DefinitionError, HydrationFailed
-from .event import event_codec, event_name
+from .events import event_codec, event_name
 from .fields import State, own_fields, user_classes
-from .handler import handled_by
+from .handlers import handled_by
 from .likeness import difference
 from .options import Options
 from .place import place_of, visible_names
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from .aggregate import Aggregate
 
 __all__ = ["CommandSpec", "Definition", "EventSpec", "check_class", "definition_of"]
+
+Names: TypeAlias = Mapping[str, Any]
 
 RESERVED = frozenset({"emit", "_id", "_version", "_unit", "_handling"})
 UNUSABLE = frozenset({"__init__", "__new__", "__slots__", "__setattr__", "__delattr__", "__getattribute__"})
@@ -86,9 +88,10 @@ class Definition:
         self._attributes = _attributes(cls)
         _check_names(cls, frame)
         _check_overrides(cls)
-        self.commands = self._read_commands(frame)
-        self._state = State(cls, frame)
-        self.events = self._read_events()
+        names = visible_names(frame, cls)
+        self.commands = self._read_commands(names)
+        self._state = State(cls, names, frame)
+        self.events = self._read_events(names)
         self.events_by_name = {spec.name: spec for spec in self.events.values()}
         if not self.options.abstract:
             self._check_emits()
@@ -187,7 +190,7 @@ class Definition:
 
     # -- reading the class ---------------------------------------------------------------------------------------
 
-    def _read_commands(self, frame: FrameType | None) -> dict[str, CommandSpec]:
+    def _read_commands(self, names: Names) -> dict[str, CommandSpec]:
         fields = {name for base in user_classes(self.type) for name in own_fields(base)}
         commands: dict[str, Command[..., Any, Any]] = {
             name: value for name, value in self._attributes.items() if isinstance(value, Command)
@@ -196,9 +199,9 @@ class Definition:
             if name in fields:
                 kind = "query" if command.is_query else "command"
                 raise self._error(name, f"the {kind} shadows the field of the same name", command.function)
-        return {name: self._command_spec(name, command, frame) for name, command in commands.items()}
+        return {name: self._command_spec(name, command, names) for name, command in commands.items()}
 
-    def _command_spec(self, name: str, command: Command[..., Any, Any], frame: FrameType | None) -> CommandSpec:
+    def _command_spec(self, name: str, command: Command[..., Any, Any], names: Names) -> CommandSpec:
         function = command.function
         signature = inspect.signature(function)
         parameters = list(signature.parameters.values())[1:]
@@ -207,15 +210,14 @@ class Definition:
             function=function,
             is_query=command.is_query,
             is_async=inspect.iscoroutinefunction(function),
-            reply=PLAIN_REPLY if command.is_query else self._reply_codec(name, function, frame),
+            reply=PLAIN_REPLY if command.is_query else self._reply_codec(name, function, names),
             owner=self.type.__name__,
             signature=signature.replace(parameters=parameters),
             positional=_positional(parameters),
         )
 
-    def _reply_codec(self, name: str, function: Any, frame: FrameType | None) -> Codec[Any]:
+    def _reply_codec(self, name: str, function: Any, names: Names) -> Codec[Any]:
         what = f"reply of {self.type.__name__}.{name}"
-        names = visible_names(frame)
         try:
             return Codec(return_hint(function, names), what, names=names)
         except UnresolvedType:
@@ -223,30 +225,30 @@ class Definition:
         except CodecError as error:
             raise self._error(name, f"its reply cannot be serialized: {error.problem}", function) from error
 
-    def _read_events(self) -> dict[type, EventSpec]:
+    def _read_events(self, names: Names) -> dict[type, EventSpec]:
         specs: dict[type, EventSpec] = {}
-        names: dict[str, EventSpec] = {}
+        named: dict[str, EventSpec] = {}
         for method, function in self._attributes.items():
             for event in handled_by(function) or ():
-                spec = self._event_spec(method, function, event)
-                other = names.get(spec.name)
+                spec = self._event_spec(method, function, event, names)
+                other = named.get(spec.name)
                 if event in specs:
                     first = specs[event].handler.__name__
                     raise self._error(method, f"{event.__name__} is applied by {first} already", function)
                 if other is not None:
                     problem = f"{event.__name__} and {other.type.__name__} are both called {spec.name!r}"
                     raise self._error(method, problem, function)
-                specs[event] = names[spec.name] = spec
+                specs[event] = named[spec.name] = spec
         return specs
 
-    def _event_spec(self, method: str, function: Any, event: Any) -> EventSpec:
+    def _event_spec(self, method: str, function: Any, event: Any, names: Names) -> EventSpec:
         name = event_name(event)
         if name is None:
             problem = f"@on takes event classes, and {getattr(event, '__name__', repr(event))} is none"
             raise self._error(method, f'{problem}; is @event("…") missing?', function)
         self._check_handler(method, function)
         try:
-            return EventSpec(name=name, type=event, codec=event_codec(event), handler=function)
+            return EventSpec(name=name, type=event, codec=event_codec(event, names), handler=function)
         except UnresolvedType:
             raise
         except CodecError as error:

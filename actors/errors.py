@@ -8,6 +8,7 @@
         ├── UnhandledEvent                 a command emitted an event that no @on method applies
         ├── StateChangedOutsideHandler     a command or query assigned to a field instead of emitting an event
         ├── NotInCommand                   emit() outside a running command
+        ├── CommandAborted             a command raised what ends processes or tasks, not commands
         ├── UnknownCommand                 the host's definition has no such command or query
         ├── HydrationFailed                a stored event cannot be applied: names stream, version, position
         ├── KeyReused                      one idempotency key, two different commands
@@ -25,6 +26,7 @@ from holdfast.journal.errors import HoldfastError
 __all__ = [
     "AggregateError",
     "CallCycle",
+    "CommandAborted",
     "DeadlineExceeded",
     "DefinitionError",
     "HydrationFailed",
@@ -91,9 +93,7 @@ class StateChangedOutsideHandler(AggregateError):
         self.aggregate, self.field = aggregate, field
 
     def __str__(self) -> str:
-        return (
-            f"{self.aggregate}.{self.field} was assigned outside an @on method; emit an event and change it there"
-        )
+        return f"{self.aggregate}.{self.field} was assigned outside an @on method; emit an event and change it there"
 
 
 class NotInCommand(AggregateError):
@@ -106,6 +106,18 @@ class NotInCommand(AggregateError):
 
     def __str__(self) -> str:
         return f"{self.aggregate}: {self.what} works only while one of its commands runs"
+
+
+class CommandAborted(AggregateError):
+    """A command, query or handler raised SystemExit, KeyboardInterrupt or CancelledError. Nothing was written. It is
+    told as this, since the original would end the caller."""
+
+    def __init__(self, what: str, problem: str) -> None:
+        super().__init__(what, problem)
+        self.what, self.problem = what, problem
+
+    def __str__(self) -> str:
+        return f"{self.what} was aborted by {self.problem}"
 
 
 class UnknownCommand(AggregateError, AttributeError):

@@ -22,7 +22,7 @@ from holdfast.journal.shape import Misfit, Unresolved
 
 from .errors import DefinitionError
 from .likeness import difference
-from .place import place_of_field, visible_names
+from .place import place_of_field
 
 __all__ = ["State", "own_fields", "user_classes"]
 
@@ -54,9 +54,10 @@ class State:
     `fields`: the type of each, by name, bases first.
     """
 
-    def __init__(self, cls: type, frame: FrameType | None) -> None:
+    def __init__(self, cls: type, names: Mapping[str, Any], frame: FrameType | None = None) -> None:
+        """`names`: what annotations may refer to. `frame`: where the class statement is being executed."""
         self._cls, self._frame = cls, frame
-        self.fields = self._read_fields()
+        self.fields = self._read_fields(names)
         self._constant: dict[str, Any] = {}
         self._made: dict[str, Callable[[], Any]] = {}
         for name in self.fields:
@@ -64,7 +65,7 @@ class State:
         for base in user_classes(cls):
             self._check_unannotated(base)
         self._holder = dataclasses.make_dataclass(f"{cls.__name__}State", self.fields.items())
-        self.codec = self._codec()
+        self.codec = self._codec(names)
         self._frame = None
 
     def fill(self, state: dict[str, Any]) -> None:
@@ -84,15 +85,15 @@ class State:
         fields: dict[str, Any] = vars(self.codec.decode(payload))
         return fields
 
-    def _read_fields(self) -> dict[str, Any]:
+    def _read_fields(self, names: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            hints = hints_of(self._cls, visible_names(self._frame))
+            hints = hints_of(self._cls, names)
         except Unresolved as misfit:
             raise UnresolvedType(self._cls.__qualname__, str(misfit)) from misfit
         except Misfit as misfit:
             raise DefinitionError(self._cls.__qualname__, str(misfit)) from misfit
-        names = {name for base in user_classes(self._cls) for name in own_fields(base)}
-        return {name: hint for name, hint in hints.items() if name in names}
+        own = {name for base in user_classes(self._cls) for name in own_fields(base)}
+        return {name: hint for name, hint in hints.items() if name in own}
 
     def _take_default(self, name: str) -> None:
         default = next((vars(base)[name] for base in user_classes(self._cls) if name in vars(base)), MISSING)
@@ -124,10 +125,10 @@ class State:
                     name, "is shared by all instances; annotate it to make it state, or as ClassVar to share it"
                 )
 
-    def _codec(self) -> Codec[Any]:
+    def _codec(self, names: Mapping[str, Any]) -> Codec[Any]:
         for name, annotation in self.fields.items():
             try:
-                codec = Codec[Any](annotation, name, names=visible_names(self._frame))
+                codec = Codec[Any](annotation, name, names=names)
             except UnresolvedType:
                 raise
             except CodecError as error:

@@ -5,26 +5,54 @@ command sends to other aggregates, so that running it again sends the same ones.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
 
 import msgspec
 
 __all__ = ["fingerprint"]
 
+DEPTH_MAX = 50
 
-def _outline(value: Any) -> Any:
+
+def fingerprint(method: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
+    """BLAKE2b-128 of the deterministic MessagePack of the call. Arguments of unknown types count by type only, unless
+    they have a `holdfast_identity`, as references do."""
+    call = (method, list(args), dict(kwargs))
+    try:
+        wire = _encode(call)
+    except Exception:  # keys that cannot be ordered, integers over 64 bits, depth, an argument's own attributes
+        wire = _encode(_outline_all(call, DEPTH_MAX))
+    return hashlib.blake2b(wire, digest_size=16).digest()
+
+
+def _outline(value: Any) -> str:
     """What can be said of an argument that MessagePack does not know and that is equal in every process."""
-    return getattr(value, "holdfast_identity", None) or f"{type(value).__module__}.{type(value).__qualname__}"
+    try:
+        identity = value.holdfast_identity
+    except Exception:
+        identity = None
+    return identity if isinstance(identity, str) else f"{type(value).__module__}.{type(value).__qualname__}"
 
 
 _encode = msgspec.msgpack.Encoder(enc_hook=_outline, order="deterministic").encode
 
 
-def fingerprint(method: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
-    """BLAKE2b-128 of the deterministic MessagePack of the call. Arguments of unknown types count by type only."""
+def _outline_all(value: Any, depth: int) -> Any:
+    """The same value, of what MessagePack can always carry."""
+    if depth == 0:
+        return "…"
+    if isinstance(value, bool | float | str | bytes | None):
+        return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, dict):
+        items: Iterable[tuple[Any, Any]] = value.items()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        return sorted(_encode([_outline_all(k, depth - 1), _outline_all(v, depth - 1)]) for k, v in items)
+    if isinstance(value, list | tuple | set | frozenset):
+        parts = [_encode(_outline_all(each, depth - 1)) for each in cast("Iterable[Any]", value)]
+        return parts if isinstance(value, list | tuple) else sorted(parts)
     try:
-        wire = _encode((method, list(args), dict(kwargs)))
-    except (TypeError, ValueError, OverflowError):  # unorderable keys, integers over 64 bits
-        wire = _encode((method, [repr(type(a)) for a in args], sorted(kwargs)))
-    return hashlib.blake2b(wire, digest_size=16).digest()
+        return _encode(value)
+    except Exception:
+        return _outline(value)

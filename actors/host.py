@@ -7,22 +7,25 @@ Before this: the transport delivered a batch of calls. After this: their answers
 """
 
 import asyncio
+import dataclasses
 import logging
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from holdfast.journal.client import JournalClient
-from holdfast.journal.errors import Fenced
-from holdfast.journal.records import StreamId
+from holdfast.journal.errors import Fenced, JournalError
+from holdfast.journal.records import Appended, StreamId
 
 from .calls import Answer, Call, CallWire, Kind
-from .cell import Cell, Counters, Phase
+from .cell import Cell, Phase
+from .counters import Counters
 from .definition import Definition
-from .errors import Overloaded
+from .errors import CallCycle, Overloaded
 from .limits import HostLimits
 from .session import Session
 from .snapshots import SnapshotWriter
@@ -77,8 +80,8 @@ class Host:
         exits_when_empty: bool = False,
     ) -> None:
         """`incarnation`: unique to this process's life of the name. `pack`: makes values ready for the way.
-        `on_gone`: called once, when this host must not serve any more. `exits_when_empty`: its only aggregate's
-        passivation ends it."""
+        `on_gone`: called once, when this host must not serve any more. `exits_when_empty`: it is there for a single
+        aggregate, and ends when that leaves memory."""
         self.owner, self.incarnation, self.definition, self.journal = name, incarnation, definition, journal
         self.epoch = 0
         self.peers, self.limits, self.pack = peers, limits or HostLimits(), pack
@@ -93,20 +96,23 @@ class Host:
         self._cells: OrderedDict[str, Cell] = OrderedDict()  # least recently used first
         self._sessions: dict[str, Session] = {}
         self._live = 0  # cells in memory, or on their way there
-        self._entrance: deque[Cell] = deque()  # cells that wait for another one to leave
+        self._entrance: dict[Cell, None] = {}  # cells that wait for a place, in order; if any, then none is idle
+        self._leaving: set[Cell] = set()  # cells in memory that will leave
         self._used_at = now()
         self._appending: dict[Cell, None] = {}  # cells with something to append, in order
         self._closing = False  # no new calls, what is under way finishes
         self._gone = False  # nothing at all
+        self._ending: asyncio.Task[None] | None = None  # kept, or it would be collected
         self._sweeper: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<host {self.owner} epoch {self.epoch} with {len(self._cells)} live>"
+        return f"<host {self.owner} epoch {self.epoch} with {self._live} live>"
 
     async def start(self) -> None:
         """Claim the name at the journal: from now on every earlier incarnation is fenced."""
         self.epoch = await self.journal.claim(self.owner, self.incarnation)
-        self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
+        if self._sweeper is None:
+            self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
 
     async def ping(self) -> None:
         """Answers if the host is there and its loop turns."""
@@ -115,12 +121,15 @@ class Host:
 
     async def exchange(self, session_id: str, number: int, calls: Sequence[CallWire]) -> list[Answer]:
         """Take in batch `number` of a session; return answers of that session, of this batch or earlier ones."""
-        if self._gone or self._closing:
-            return [(call[0], int(Kind.MOVED), call[7]) for call in calls]
+        if self._serves_none_of(calls):
+            return _moved(calls)
         session = self._sessions.get(session_id)
         if session is None:
-            session = self._sessions[session_id] = Session(self.limits.linger_s)
-        if not await session.turn(number):
+            session = self._sessions[session_id] = Session(self.limits.linger_s, self.now)
+        is_its_turn = await session.turn(number)
+        if self._serves_none_of(calls):
+            return _moved(calls)
+        if not is_its_turn:
             return []  # a second copy: the first one's answers are on their way
         room = self.limits.inbox_max - sum(s.unanswered for s in self._sessions.values())
         batch, now = session.opened(len(calls)), self.now()
@@ -128,7 +137,7 @@ class Host:
         for wire in calls:
             call = Call(wire, now, batch.resolve)
             if room > 0:
-                self._cell(call.id).accept(call)
+                self._deliver(call)
                 room -= 1
             else:
                 full = Overloaded(f"inbox of {self.owner}", self.limits.inbox_max)
@@ -140,13 +149,37 @@ class Host:
         session = self._sessions.get(session_id)
         return None if session is None else await session.answers()
 
-    def _cell(self, id: str) -> Cell:
-        cell = self._cells.get(id)
-        if cell is None:
-            cell = self._cells[id] = Cell(StreamId(self.definition.category, id), self)
+    def _deliver(self, call: Call) -> None:
+        """Hand a call to its cell, or answer it."""
+        stream = StreamId(self.definition.category, call.id)
+        if self._gone or (self._closing and not self._is_awaited_here(call.trace.chain)):
+            call.resolve(call, Kind.MOVED, call.maybe_executed)
+        elif call.trace.chain and str(stream) in call.trace.chain:
+            # It would wait for a command that waits for it. Said now: in the mailbox it would never be reached.
+            call.resolve(call, Kind.ERROR, self.pack(CallCycle((*call.trace.chain, str(stream)))))
         else:
-            self._cells.move_to_end(id)
-        return cell
+            cell = self._cells.get(call.id)
+            if cell is None:
+                cell = self._cells[call.id] = Cell(stream, self)
+            self._touch(cell)
+            cell.accept(call)
+            if call.trace.chain and cell in self._entrance:
+                # A command waits for it, maybe one that holds the place in memory that it would have to wait for.
+                self._admit(cell)
+
+    def _serves_none_of(self, calls: Sequence[CallWire]) -> bool:
+        if not self._closing:
+            return self._gone
+        return self._gone or not any(trace and self._is_awaited_here(trace.chain) for *_, trace in calls)
+
+    def _is_awaited_here(self, chain: tuple[str, ...]) -> bool:
+        """Whether a command that is under way in this host waits for a call with that chain."""
+        category = f"{self.definition.category}/"
+        return any(n.startswith(category) and n.removeprefix(category) in self._cells for n in chain)
+
+    def _touch(self, cell: Cell) -> None:
+        cell.used_at = self.now()
+        self._cells.move_to_end(cell.stream.id)
 
     # -- what cells ask of their surroundings --------------------------------------------------------------------
 
@@ -166,97 +199,144 @@ class Host:
             log.warning("%r was fenced: %s", self, error)
             self._leave()
 
-    def may_enter(self, cell: Cell) -> bool:
-        """A place in memory for this cell. False: it waits at the entrance, and will be told to `enter`."""
-        if self._live >= self.limits.live_max:
+    def wants_to_enter(self, cell: Cell) -> None:
+        """A place in memory for this cell: now, or when another one has left. It is told to `enter`."""
+        self._entrance[cell] = None
+        if len(self._entrance) == 1 and self._live >= self.limits.live_max:
             idle = next((c for c in self._cells.values() if c.idle), None)  # least recently used first
-            if idle is None:
-                self._entrance.append(cell)
-                return False
-            self._passivate(idle)
-        self._live += 1
-        return True
+            if idle is not None:
+                idle.leave()  # at once, which lets the other one in
+        self._admit_waiting()
+
+    def wants_room(self) -> bool:
+        """Others wait for a place in memory, more than have been promised one."""
+        return len(self._entrance) > len(self._leaving)
+
+    def will_leave(self, cell: Cell) -> None:
+        """The cell takes no more calls, and leaves when those that it has are done."""
+        if cell.phase is not Phase.GONE and cell not in self._entrance:
+            self._leaving.add(cell)
 
     def became_idle(self, cell: Cell) -> None:
-        """The cell has nothing to do for now. If others wait for a place, it is theirs."""
-        if self._entrance and cell.idle:
-            self._passivate(cell)
+        """The cell has nothing to do for now."""
+        self._touch(cell)
+        if self._entrance:
+            cell.leave()
 
-    def left(self, cell: Cell) -> None:
-        """The cell holds nothing any more."""
-        self._cells.pop(cell.stream.id, None)
+    def left(self, cell: Cell, later: list[Call]) -> None:
+        """The cell holds nothing any more and is forgotten; calls that came too late for it want a successor."""
+        del self._cells[cell.stream.id]
+        self._leaving.discard(cell)
         self._live -= 1
+        self._admit_waiting()
+        for call in later:
+            self._deliver(call)
+
+    def _admit_waiting(self) -> None:
         while self._entrance and self._live < self.limits.live_max:
-            self._live += 1
-            self._entrance.popleft().enter()
+            cell = next(iter(self._entrance))
+            if self._is_wanted(cell):
+                self._admit(cell)
+
+    def _is_wanted(self, cell: Cell) -> bool:
+        """Whether anybody still waits for a cell that has no place yet; if not, it is forgotten."""
+        if not cell.expire():
+            del self._entrance[cell], self._cells[cell.stream.id]
+        return cell in self._entrance
+
+    def _admit(self, cell: Cell) -> None:
+        del self._entrance[cell]
+        self._live += 1
+        if cell.leaving:
+            self._leaving.add(cell)
+        cell.enter()
 
     def _append(self) -> None:
         cells, self._appending = self._appending, {}
         for cell in cells:
-            if cell.phase is not Phase.GONE and cell.wants_append:
+            if cell.phase is not Phase.GONE and cell.gate.wants_append:
                 append, size = cell.take_append()
-                self.journal.append(append, size).add_done_callback(cell.appended)
+                future: asyncio.Future[Appended]
+                try:
+                    future = self.journal.append(append, size)
+                except JournalError as error:  # its queue is full
+                    future = asyncio.get_running_loop().create_future()
+                    future.set_exception(error)
+                future.add_done_callback(partial(cell.appended, append))
 
     # -- leaving memory ------------------------------------------------------------------------------------------
 
     async def passivate(self, id: str) -> bool:
-        """Send one aggregate out of memory as soon as it has nothing to do; its snapshot is written when this
-        returns. False: it was not live."""
+        """Send one aggregate out of memory as soon as it has done what it was asked until now; its snapshot is
+        written when this returns. False: it was not in memory, nor about to be."""
         cell = self._cells.get(id)
         if cell is None:
             return False
-        if not cell.idle:
-            if cell.leaving is None:
-                cell.leaving = asyncio.get_running_loop().create_future()
-            await asyncio.shield(cell.leaving)
-        if cell.idle and self._cells.get(id) is cell:
-            self._passivate(cell)
-        await self.snapshots.drain()
+        await self._departure(cell)
+        await self._end_if_empty()
         return True
 
     async def retire(self) -> None:
-        """Finish what is under way, take no more, write the snapshots, and end: a successor takes over."""
+        """Finish what is under way, take no more, write the snapshots, and end: a successor takes over. Calls that
+        have not started are sent there, except those that a command which is under way here waits for."""
         self._closing = True
+        for cell in list(self._cells.values()):
+            cell.turn_away(lambda call: self._is_awaited_here(call.trace.chain))
+            if cell not in self._entrance or self._is_wanted(cell):
+                cell.leave()
         while self._cells:
-            await self.passivate(next(iter(self._cells)))
+            await self._departure(next(iter(self._cells.values())))
         await self.snapshots.drain()
         if not self._gone:
             self._leave()
 
-    def _passivate(self, cell: Cell) -> None:
-        cell.passivate()
-        self.left(cell)
-        if self._exits_when_empty and not self._cells:
-            asyncio.get_running_loop().create_task(self._end_when_written())
+    async def _departure(self, cell: Cell) -> None:
+        cell.leave()
+        if cell.phase is not Phase.GONE:
+            if cell.departure is None:
+                cell.departure = asyncio.get_running_loop().create_future()
+            await asyncio.shield(cell.departure)
 
-    async def _end_when_written(self) -> None:
+    async def _end_if_empty(self) -> None:
+        """Write the snapshots; then a host that is there for a single aggregate ends, unless that has come back."""
         await self.snapshots.drain()
-        if not self._cells and not self._gone:  # a call that came meanwhile keeps it
+        if self._exits_when_empty and not self._cells and not self._gone:
             self._leave()
 
     async def _sweep(self) -> None:
-        """Every so often: passivate what has been idle for long, drop sessions whose client is gone."""
         every_s = max(0.05, min(self._idle_s, self.limits.session_idle_s) / 4)
         while not self._gone:
             await asyncio.sleep(every_s)
-            now = self.now()
-            for cell in list(self._cells.values()):
-                if now - cell.used_at < self._idle_s:
-                    break  # the rest was used later
-                if cell.idle:
-                    self._passivate(cell)
-            loop_now = asyncio.get_running_loop().time()
-            for id, session in list(self._sessions.items()):
-                if session.expired(loop_now, self.limits.session_idle_s):
-                    session.close()
-                    del self._sessions[id]
+            try:
+                self.sweep()
+            except Exception:  # the next one must come all the same
+                log.exception("%r: a bug in the sweep", self)
+
+    def sweep(self) -> None:
+        """Every so often: passivate what has been idle for long, drop sessions whose client is gone."""
+        idle_since = self.now() - self._idle_s
+        for cell in list(self._cells.values()):
+            if cell.used_at > idle_since:
+                break  # the rest was used later
+            if cell.idle:
+                cell.leave()
+        for id, session in list(self._sessions.items()):
+            if session.expired(self.limits.session_idle_s):
+                session.close()
+                del self._sessions[id]
+        if self._exits_when_empty and not self._cells and self._used_at <= idle_since:
+            self._ending = asyncio.get_running_loop().create_task(self._end_if_empty())
 
     def _leave(self) -> None:
         self._gone = True
-        self._entrance.clear()
-        for cell in list(self._cells.values()):
-            cell.abandon()
+        cells = list(self._cells.values())
         self._cells.clear()
+        self._entrance.clear()
+        self._leaving.clear()
+        self._live = 0
+        self.snapshots.close()
+        for cell in cells:
+            cell.abandon()
         for session in self._sessions.values():
             session.close()
         if self._sweeper is not None:
@@ -267,7 +347,6 @@ class Host:
 
     async def statistics(self) -> HostStatistics:
         """What it holds and has done."""
-        counters = {name: getattr(self.counters, name) for name in Counters.__slots__}
         return HostStatistics(
             name=self.owner,
             epoch=self.epoch,
@@ -278,9 +357,13 @@ class Host:
             snapshots=self.snapshots.written,
             appends=self.journal.appends_sent,
             append_batches=self.journal.append_batches,
-            **counters,
+            **dataclasses.asdict(self.counters),
         )
 
     async def live(self) -> list[str]:
         """The ids in memory, least recently used first."""
-        return list(self._cells)
+        return [id for id, cell in self._cells.items() if cell not in self._entrance]
+
+
+def _moved(calls: Sequence[CallWire]) -> list[Answer]:
+    return [(call[0], int(Kind.MOVED), call[7]) for call in calls]

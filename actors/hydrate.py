@@ -7,13 +7,17 @@ a faster way there.
 Before this: the cell holds a permit. After this: the cell accepts commands.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from holdfast.journal.client import JournalClient
-from holdfast.journal.records import Load, Loaded, StreamId
+from holdfast.journal.records import Load, Recorded, Snapshot, StreamId
 
 from .aggregate import Aggregate
 from .definition import Definition
+from .errors import HydrationFailed
 
 __all__ = ["Hydrated", "hydrate"]
 
@@ -54,34 +58,43 @@ async def hydrate(
         limit=page,
     )
     loaded = await journal.load(load)
-    rows_read, instance, at = 0, definition.new(stream.id), 0
+    instance, rows_read = definition.new(stream.id), 0
     if loaded.snapshot is not None:
-        rows_read += 1
-        restored = _restored(definition, loaded)
+        rows_read = 1
+        restored = _restored(definition, loaded.snapshot)
         if restored is None:  # our schema, yet not our state: start from the first event
-            return await hydrate(
-                definition, stream, journal, owner=owner, epoch=epoch, version=version, page=page, use_snapshot=False
-            )
-        instance, at = restored, loaded.snapshot.version
-    snapshot_version, events = at, loaded.events
+            rows_read += len(loaded.events)
+            loaded = await journal.load(replace(load, schema=""))
+        else:
+            instance = restored
+    snapshot_version = at = instance.__dict__["_version"]
     target = loaded.head if version is None else min(version, loaded.head)
+    events: Sequence[Recorded] = loaded.events
     while at < target:
         wanted = events[: target - at]
-        assert wanted and wanted[0].version == at + 1, f"{stream}: a gap after version {at}"
+        _check_contiguous(stream, at, wanted)
         definition.replay(instance, wanted)
         at += len(wanted)
         rows_read += len(wanted)
         if at < target:
-            events = tuple(await journal.read_stream(stream, after=at, limit=page))
+            events = await journal.read_stream(stream, after=at, limit=page)
     return Hydrated(instance=instance, version=at, snapshot_version=snapshot_version, rows_read=rows_read)
 
 
-def _restored(definition: Definition, loaded: Loaded) -> Aggregate | None:
+def _restored(definition: Definition, snapshot: Snapshot) -> Aggregate | None:
     """The state that the snapshot holds; None if this code cannot read it."""
-    assert loaded.snapshot is not None
-    instance = definition.new(loaded.snapshot.stream.id)
+    instance = definition.new(snapshot.stream.id)
     try:
-        definition.restore(instance, loaded.snapshot.payload, loaded.snapshot.version)
+        definition.restore(instance, snapshot.payload, snapshot.version)
     except Exception:  # whatever is wrong with a cache, the truth is one read away
         return None
     return instance
+
+
+def _check_contiguous(stream: StreamId, at: int, events: Sequence[Recorded]) -> None:
+    """The events right after version `at`, or `HydrationFailed`: with one missing, the state would be invented."""
+    if not events or events[0].version != at + 1:
+        raise HydrationFailed(str(stream), at + 1, 0, "the journal has later versions, and not this one")
+    if events[-1].version != at + len(events):
+        missing = next(v for v, e in enumerate(events, at + 1) if e.version != v)
+        raise HydrationFailed(str(stream), missing, 0, "the journal has later versions, and not this one")

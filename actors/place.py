@@ -18,9 +18,15 @@ def defining_frame(cls: type) -> FrameType | None:
     return frame
 
 
-def visible_names(frame: FrameType | None) -> dict[str, Any]:
-    """What annotations given as text may refer to at this place."""
-    return {} if frame is None else {**frame.f_globals, **frame.f_locals}
+def visible_names(frame: FrameType | None, cls: type | None = None) -> dict[str, Any]:
+    """What annotations given as text may refer to: at this place, or, later, where the methods of the class were
+    written. (A class typed at a prompt, or made by exec, need not be in the module that it names.)"""
+    if frame is not None:
+        return {**frame.f_globals, **frame.f_locals}
+    names: dict[str, Any] = {}
+    for thing in vars(cls).values() if cls is not None else ():
+        names.update(getattr(getattr(thing, "__wrapped__", thing), "__globals__", {}))
+    return names
 
 
 def place_of(thing: type | Callable[..., Any], frame: FrameType | None = None) -> str:
@@ -42,8 +48,15 @@ def place_of_field(cls: type, field: str, frame: FrameType | None = None) -> str
     path, _, line = place.rpartition(":")
     if not line.isdigit():
         return place
-    annotation = re.compile(rf"\s+{re.escape(field)}\s*:")
-    for number, text in enumerate(linecache.getlines(path)[int(line) :], int(line) + 1):
-        if annotation.match(text):
+    lines = linecache.getlines(path)[int(line) - 1 :]
+    indent = _indent(lines[0]) if lines else 0
+    for number, text in enumerate(lines[1:], int(line) + 1):
+        if re.match(rf"\s+{re.escape(field)}\s*[:=]", text):
             return f"{path}:{number}"
+        if text.strip() and _indent(text) <= indent:
+            break  # the class ends here
     return place
+
+
+def _indent(text: str) -> int:
+    return len(text) - len(text.lstrip())

@@ -8,21 +8,26 @@ is late then goes out with the next answer that the client has open, or with one
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from .calls import Answer, Call, Kind
 
 __all__ = ["Batch", "Session"]
 
+Waiter = asyncio.Future[None]
+
 
 class Batch:
-    """The calls of one request that are not answered yet, and the request itself while it is open."""
+    """The calls of one request that are not answered yet, and the request itself: `is_open` until it is answered,
+    with a `waiter` while it waits for that."""
 
-    __slots__ = ("remaining", "session", "waiter")
+    __slots__ = ("is_open", "remaining", "session", "waiter")
 
     def __init__(self, session: "Session", size: int) -> None:
         self.session, self.remaining = session, size
-        self.waiter: asyncio.Future[None] | None = None
+        self.is_open = True
+        self.waiter: Waiter | None = None
 
     def resolve(self, call: Call, kind: Kind, value: Any) -> None:
         """The call is answered: it goes out with the next answer to this client."""
@@ -33,48 +38,52 @@ class Batch:
 class Session:
     """The host's end of one client's line. Not thread-safe; lives in the host's loop."""
 
-    def __init__(self, linger_s: float) -> None:
+    def __init__(self, linger_s: float, now: Callable[[], float]) -> None:
+        """`now`: the host's clock, in seconds."""
         self.unanswered = 0
-        self.used_at = asyncio.get_running_loop().time()
-        self._linger_s = linger_s
+        self.used_at = now()
+        self._linger_s, self._now = linger_s, now
         self._next = 0  # the number of the batch whose turn it is
-        self._early: dict[int, asyncio.Future[None]] = {}  # batches that overtook it
+        self._early: dict[int, asyncio.Event] = {}  # batches that overtook it
         self._ready: list[Answer] = []
-        self._waiters: dict[asyncio.Future[None], None] = {}  # open requests, oldest first
+        self._waiters: dict[Waiter, None] = {}  # open requests that wait, oldest first
         self._linger: asyncio.TimerHandle | None = None
+        self._closed = False
 
     async def turn(self, number: int) -> bool:
-        """Wait until all batches before this one were taken. False: this one was taken already."""
-        if number > self._next:
-            early = self._early.setdefault(number, asyncio.get_running_loop().create_future())
-            await early
-        return number == self._next
+        """Wait until all batches before this one were taken. False: this one was taken already, or none is any
+        more."""
+        if number > self._next and not self._closed:
+            await self._early.setdefault(number, asyncio.Event()).wait()
+        return number == self._next and not self._closed
 
     def opened(self, size: int) -> Batch:
         """Take the batch whose turn it is. The next one's turn comes when the caller has taken these calls in."""
         self._next += 1
         self.unanswered += size
         early = self._early.pop(self._next, None)
-        if early is not None and not early.done():
-            early.set_result(None)  # it goes on in a later turn of the loop, after this batch
+        if early is not None:
+            early.set()  # it goes on in a later turn of the loop, after this batch
         return Batch(self, size)
 
     def answered(self, answer: Answer, batch: Batch) -> None:
-        """One call is done. The last of its batch sends the batch's request home, or whichever waits longest."""
+        """One call is done. The last of its batch sends the batch's request home; what is late goes home with
+        whichever request has waited longest."""
         self.unanswered -= 1
         self._ready.append(answer)
-        if batch.remaining == 0:
+        if batch.remaining == 0 and batch.waiter is not None:
             self._wake(batch.waiter)
+        elif batch.remaining == 0 and not batch.is_open:
+            self._wake_oldest()
         elif self._waiters:
             self._start_lingering()
 
     async def answers(self, batch: Batch | None = None) -> list[Answer]:
         """All that is ready, once `batch` is complete or something has lingered; without a batch, once anything
         is ready. Empty when nothing is missing any more."""
-        self.used_at = asyncio.get_running_loop().time()
-        complete = batch.remaining == 0 if batch else self._ready or not self.unanswered
-        if not complete:
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.used_at = self._now()
+        if not self._may_answer(batch):
+            waiter: Waiter = asyncio.get_running_loop().create_future()
             self._waiters[waiter] = None
             if batch is not None:
                 batch.waiter = waiter
@@ -84,31 +93,45 @@ class Session:
                 await waiter
             finally:
                 self._waiters.pop(waiter, None)
-        self.used_at = asyncio.get_running_loop().time()
+                if batch is not None:
+                    batch.is_open, batch.waiter = False, None
+        elif batch is not None:
+            batch.is_open = False
+        self.used_at = self._now()
         ready, self._ready = self._ready, []
         return ready
 
-    def expired(self, now: float, idle_s: float) -> bool:
+    def expired(self, idle_s: float) -> bool:
         """Nobody has asked for answers for so long that nobody will."""
-        return not self._waiters and now - self.used_at > idle_s
+        return not self._waiters and self._now() - self.used_at > idle_s
 
     def close(self) -> None:
-        """Send every open request home with what is ready, and those that wait for their turn with an error."""
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        """Send every open request home with what is ready; take no more batches in."""
+        self._closed = True
+        for waiter in list(self._waiters):
+            self._wake(waiter)
         for early in self._early.values():
-            early.cancel()
+            early.set()
+        self._early.clear()
+
+    def _may_answer(self, batch: Batch | None) -> bool:
+        if self._closed:
+            return True
+        return batch.remaining == 0 if batch else bool(self._ready) or self.unanswered == 0
 
     def _start_lingering(self) -> None:
         if self._linger is None:
-            self._linger = asyncio.get_running_loop().call_later(self._linger_s, self._wake)
+            self._linger = asyncio.get_running_loop().call_later(self._linger_s, self._wake_oldest)
 
-    def _wake(self, waiter: "asyncio.Future[None] | None" = None) -> None:
+    def _wake_oldest(self) -> None:
+        oldest = next((waiter for waiter in self._waiters if not waiter.done()), None)
+        if oldest is not None:
+            self._wake(oldest)
+
+    def _wake(self, waiter: Waiter) -> None:
+        """It takes all that is ready, so nothing lingers any more."""
         if self._linger is not None:
             self._linger.cancel()
             self._linger = None
-        if waiter is None or waiter.done():
-            waiter = next((w for w in self._waiters if not w.done()), None)
-        if waiter is not None:
+        if not waiter.done():
             waiter.set_result(None)

@@ -168,8 +168,8 @@ class When(Generic[A]):
 class Outcome(Generic[A]):
     """What a command did.
 
-    `events`: what it emitted; empty when it was rejected. `rejection`: the exception that it raised, None if it did
-    not. `state`: the instance after it, which is the one before it when it was rejected.
+    `events`: what it emitted; empty when it was rejected. `rejection`: the exception that it raised, None if it
+    did not. `state`: the instance after it, which is the one before it when it was rejected.
     """
 
     def __init__(self, after: Given[A], events: list[Any], reply: Any, rejection: Exception | None) -> None:
@@ -265,8 +265,8 @@ class _Run(Generic[A]):
         replayed = self.given.replayed([*self.given.history, *self._unit.emitted])
         if apart := self.given.definition.state_difference(self._unit.instance, replayed):
             raise NotFromEvents(
-                f"after {self.given.definition.category}.{self.command.name} the state is not what its events make "
-                f"of it ({apart}); state changes in @on methods only"
+                f"after {self.given.definition.category}.{self.command.name} the state is not what its events "
+                f"make of it ({apart}); state changes in @on methods only"
             )
 
     def _check_snapshot(self, state: Aggregate) -> None:
@@ -340,7 +340,9 @@ class _Peers:
 
 
 def _standing_for(peer: Any) -> "_Known | _Fake":
-    return _Known(cast("Given[Any]", peer)) if isinstance(peer, Given) else _Fake(peer)
+    if isinstance(peer, Given):
+        return _Known(peer)  # pyright: ignore[reportUnknownArgumentType]
+    return _Fake(peer)
 
 
 class _Known:

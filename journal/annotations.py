@@ -11,6 +11,7 @@ import collections.abc
 import dataclasses
 import enum
 import inspect
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -241,29 +242,47 @@ def _name(annotation: Any) -> str:
 
 def hints_of(cls: type, names: Names = None) -> dict[str, Any]:
     """The annotations of a class and its bases, by field. Text is resolved, and the class told what it means."""
-    texts = [base for base in cls.__mro__[:-1] if _has_text(base)]
-    try:
-        hints = typing.get_type_hints(cls, localns=_visible(cls, names) if texts else None, include_extras=True)
-    except NameError as error:
-        raise Unresolved(str(error)) from error
-    except (TypeError, SyntaxError) as error:  # `x: 5`, or text that is no expression
-        raise Misfit(f"{cls.__name__} has an annotation that is no type: {error}") from error
-    for base in texts:
+    hints: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
         own = inspect.get_annotations(base)
-        base.__annotations__ = {name: hints.get(name, annotation) for name, annotation in own.items()}
+        if any(_is_text(annotation) for annotation in own.values()):
+            own = base.__annotations__ = _resolved(base, own, names)
+        hints.update(own)
     return {
         name: hint for name, hint in hints.items() if get_origin(hint) is not ClassVar and hint is not ClassVar
     }
 
 
-def _has_text(cls: type) -> bool:
-    annotations = inspect.get_annotations(cls)
-    return any(isinstance(a, str) or "ForwardRef(" in repr(a) or "'" in repr(a) for a in annotations.values())
+def _is_text(annotation: Any) -> bool:
+    """Text, or something with text inside: `list["Item"]`."""
+    return isinstance(annotation, str) or "ForwardRef(" in repr(annotation) or "'" in repr(annotation)
 
 
-def _visible(cls: type, names: Names) -> dict[str, Any]:
-    own = {base.__name__: base for base in reversed(cls.__mro__)}
-    return {**own, **(names or {})}
+def _resolved(cls: type, annotations: dict[str, Any], names: Names) -> dict[str, Any]:
+    """What the annotations of this very class mean. It is looked up where the class was written; its own name is
+    itself, though an older class may still stand under it, as in a notebook."""
+    parameters = {each.__name__: each for each in getattr(cls, "__type_params__", ())}
+    home = vars(sys.modules[cls.__module__]) if cls.__module__ in sys.modules else {}
+    visible = {**_bases(cls), **_seen_from(cls.__module__, home, names), **parameters, cls.__name__: cls}
+    stub = type(cls.__name__, (), {"__annotations__": annotations, "__module__": cls.__module__})
+    try:
+        return typing.get_type_hints(stub, localns=visible, include_extras=True)
+    except NameError as error:
+        raise Unresolved(str(error)) from error
+    except (TypeError, SyntaxError) as error:  # `x: 5`, or text that is no expression
+        raise Misfit(f"{cls.__name__} has an annotation that is no type: {error}") from error
+
+
+def _bases(cls: type) -> dict[str, Any]:
+    return {base.__name__: base for base in reversed(cls.__mro__)}
+
+
+def _seen_from(module: str, home: Mapping[str, Any], names: Names) -> dict[str, Any]:
+    """`names` as far as they may stand in for what is written in `module`. They come from one place in one module;
+    elsewhere they only fill gaps, since the same name may mean something else there."""
+    if not names or names.get("__name__") == module:
+        return dict(names or {})
+    return {name: value for name, value in names.items() if name not in home}
 
 
 def mended(field: "dataclasses.Field[Any]") -> "dataclasses.Field[Any]":
@@ -285,7 +304,8 @@ def return_hint(function: Any, names: Names = None) -> Any:
         return Any
     stub = types.SimpleNamespace(__annotations__={"return": annotations["return"]})
     try:
-        hint = typing.get_type_hints(stub, function.__globals__, dict(names or {}), include_extras=True)["return"]
+        visible = _seen_from(function.__module__, function.__globals__, names)
+        hint = typing.get_type_hints(stub, function.__globals__, visible, include_extras=True)["return"]
     except NameError:
         return annotations["return"]  # text that names nothing yet, as `shape_of` will say
     annotations["return"] = hint

@@ -6,6 +6,7 @@ in the same turn of the event loop, and a crowd gathers exactly as long as the o
 """
 
 import asyncio
+import copy
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
@@ -101,10 +102,12 @@ class Batcher(Generic[T, R]):
             results = await self._send([item for item, _, _ in batch])
             assert len(results) == len(batch), f"{self.name}: {len(batch)} sent, {len(results)} answered"
         except Exception as error:
-            results = [error] * len(batch)
-        except BaseException:  # cancelled: whoever waits must not wait for ever
-            for _, _, future in batch:
+            results = [_own(error) for _ in batch]
+        except BaseException:  # the loop is ending: whoever waits must not wait for ever
+            for _, _, future in (*batch, *self._waiting):
                 future.cancel()
+            self._waiting.clear()
+            self._waiting_bytes = 0
             raise
         for (_, _, future), result in zip(batch, results, strict=True):
             if future.done():  # its waiter was cancelled
@@ -119,3 +122,13 @@ class Batcher(Generic[T, R]):
         if task.cancelled():
             return
         self._flush()
+
+
+def _own(error: Exception) -> Exception:
+    """Each waiter raises one of its own: a traceback, and notes, grow wherever an exception is raised."""
+    try:
+        own = copy.copy(error)
+    except Exception:  # its constructor wants something else than its arguments
+        return error
+    own.__cause__ = error.__cause__
+    return own

@@ -11,7 +11,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from .batcher import Batcher
-from .errors import JournalBusy, JournalError, JournalUnavailable
+from .errors import (
+    JournalBusy,
+    JournalError,
+    JournalFailed,
+    JournalLocked,
+    JournalOpenError,
+    JournalUnavailable,
+)
 from .records import (
     Append,
     Appended,
@@ -53,8 +60,9 @@ class JournalClient:
         in_flight_max: int = 2,
         batch_max: int = 2000,
         jitter: Callable[[], float] = random.random,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._link, self._patience_s, self._jitter = link, patience_s, jitter
+        self._link, self._patience_s, self._jitter, self._pause = link, patience_s, jitter, pause
         # Two batches in flight keep the disk busy while the next one gathers; more only make them smaller.
         self._appends: Batcher[Append, Appended] = Batcher(
             "append", self._send_appends, in_flight_max=in_flight_max, batch_max=batch_max
@@ -101,9 +109,7 @@ class JournalClient:
         page: list[Recorded] = await self.ask("read_stream", stream, after, limit, backward)
         return page
 
-    async def read_all(
-        self, *, after: int = 0, limit: int = 1000, category: str | None = None
-    ) -> list[Recorded]:
+    async def read_all(self, *, after: int = 0, limit: int = 1000, category: str | None = None) -> list[Recorded]:
         """See `Store.read_all`."""
         page: list[Recorded] = await self.ask("read_all", after, limit, category)
         return page
@@ -158,11 +164,23 @@ class JournalClient:
     async def _patiently(self, request: Callable[[], Awaitable[T]]) -> T:
         loop = asyncio.get_running_loop()
         give_up, pause_s = loop.time() + self._patience_s, RETRY_FIRST_S
+        lost = False  # whether an earlier try may have taken effect
         while True:
             try:
-                return await request()
-            except (JournalUnavailable, JournalBusy):
+                async with asyncio.timeout_at(give_up):
+                    return await request()
+            except TimeoutError:
+                raise JournalUnavailable(f"no answer within {self._patience_s:g} s") from None
+            except (JournalUnavailable, JournalBusy, JournalLocked) as error:
+                lost = lost or isinstance(error, JournalUnavailable)
                 if loop.time() + pause_s > give_up:
-                    raise
-            await asyncio.sleep(pause_s * (0.5 + self._jitter()))
+                    raise (_unknown(error) if lost else error) from None
+            except (JournalFailed, JournalOpenError) as error:
+                # It says that nothing was written; that is true of this try, not of those that were lost.
+                raise (_unknown(error) if lost else error) from None
+            await self._pause(pause_s * (0.5 + self._jitter()))
             pause_s = min(pause_s * 2, RETRY_MOST_S)
+
+
+def _unknown(error: JournalError) -> JournalUnavailable:
+    return error if isinstance(error, JournalUnavailable) else JournalUnavailable(str(error))

@@ -117,7 +117,7 @@ class MemoryStore(Store):
         """The answer this append got the first time, if it is one sent again."""
         first, last = append.expected_version, append.expected_version + len(append.events)
         there = stream.events[first:last] if first >= 0 else []
-        same_events = [event.command_id for event in there] == [event.command_id for event in append.events]
+        same_events = list(map(_content, there)) == list(map(_content, append.events))
         same_keys = all(stream.keys.get(reply.key) == reply for reply in append.keys)
         if not (append.events or append.keys) or not same_events or not same_keys:
             return None
@@ -234,6 +234,10 @@ def _record(event: NewEvent, stream: StreamId, version: int, position: int) -> R
         metadata=event.metadata,
         reply=event.reply,
     )
+
+
+def _content(event: NewEvent | Recorded) -> tuple[str, bytes, str, int, bytes, bytes | None]:
+    return event.type, event.payload, event.command_id, event.recorded_at, event.metadata, event.reply
 
 
 def _duplicate_key(stream: _Stream, append: Append) -> str | None:

@@ -9,7 +9,7 @@ Before this: a request arrived over the transport. After this: what was reported
 from collections.abc import Sequence
 
 from .batcher import Batcher
-from .errors import JournalError
+from .errors import JournalError, JournalUnavailable
 from .records import (
     Append,
     Appended,
@@ -33,6 +33,7 @@ class JournalServer:
         """`commit_max`: requests (each a host's batch) in one transaction; `waiting_bytes_max`: bytes of
         appends waiting for the disk, beyond which requests get `JournalBusy`."""
         self.store = store
+        self._stopping = False
         self._commits: Batcher[list[Append], list[Appended | JournalError]] = Batcher(
             "commit",
             self._commit,
@@ -44,9 +45,11 @@ class JournalServer:
     async def start(self) -> None:
         """Open the store. Raises `JournalOpenError`s."""
         await self.store.open()
+        self._stopping = False
 
     async def stop(self) -> None:
-        """Write what waits, then release the store."""
+        """Write what waits, then release the store. Appends that come from now on get `JournalUnavailable`."""
+        self._stopping = True
         await self._commits.drain()
         await self.store.close()
 
@@ -55,6 +58,8 @@ class JournalServer:
 
     async def append(self, wire: bytes) -> bytes:
         """A batch of `Append`s in, a batch of results out, in order; durable when it returns."""
+        if self._stopping:
+            raise JournalUnavailable("it is stopping")
         return encode_results(await self._commits.submit(decode_appends(wire), len(wire)))
 
     async def load(self, wire: bytes) -> bytes:
@@ -79,9 +84,7 @@ class JournalServer:
         """See `Store.read_stream`."""
         return await self.store.read_stream(stream, after=after, limit=limit, backward=backward)
 
-    async def read_all(
-        self, after: int = 0, limit: int = 1000, category: str | None = None
-    ) -> list[Recorded]:
+    async def read_all(self, after: int = 0, limit: int = 1000, category: str | None = None) -> list[Recorded]:
         """See `Store.read_all`."""
         return await self.store.read_all(after=after, limit=limit, category=category)
 

@@ -110,11 +110,12 @@ class SqliteWriter:
                 return None
         self._insert()  # the appends that stand before this one in the batch count as well
         there = self._connection.execute(
-            "SELECT position, command_id FROM events WHERE stream = ? AND version > ? AND version <= ?"
-            " ORDER BY version",
+            "SELECT position, command_id, recorded_at, payload FROM events"
+            " WHERE stream = ? AND version > ? AND version <= ? ORDER BY version",
             (head.key, first, last),
         ).fetchall()
-        if [command_id for _, command_id in there] != [event.command_id.encode() for event in append.events]:
+        # The payloads count: a command that ran again, on an owner that could not tell, may have decided otherwise.
+        if [row[1:] for row in there] != [(e.command_id.encode(), e.recorded_at, e.payload) for e in append.events]:
             return None
         return Appended(version=last, position=there[-1][0] if there else 0)
 

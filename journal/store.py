@@ -13,9 +13,11 @@ assigned in commit order by the one writer: who sees position p has seen, or can
 **Fenced.** `claim` gives each owner's new incarnation a higher epoch. From then on appends and loads that carry
 an older epoch get `Fenced`, whatever version they expect. The newest claim wins.
 
-**Idempotent.** The same `Append` sent again (same stream, expected version, command ids and keyed replies) returns
-the same `Appended` and writes nothing, also after later appends. The same `claim` by the same incarnation returns
-the same epoch: one that arrives a second time, late, gets an epoch that is fenced by now, and fences nobody.
+**Idempotent.** The same `Append` sent again (same stream, expected version, events and keyed replies, byte for
+byte) returns the same `Appended` and writes nothing, also after later appends. One that carries the same commands
+with other events is another append, and conflicts: its owner must read what was decided the first time. The same
+`claim` by the same incarnation returns the same epoch: one that arrives a second time, late, gets an epoch that is
+fenced by now, and fences nobody.
 
 **Immutable.** Events and keyed replies are never updated or deleted. Snapshots are a cache and may go.
 

@@ -1,3 +1,6 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportPrivateImportUsage=false
+# Ray's own annotations are partial.
 """The seam: the only file that touches Ray.
 
 A resident is a named, detached Ray actor that needs no CPU of its own. Each answers one method, `invoke`, with bytes
@@ -23,7 +26,7 @@ from holdfast.journal.client import JournalClient
 
 from .cluster import HostSpec, JournalSpec, PeerGone, WireError
 from .dispatcher import Dispatcher
-from .errors import HostUnavailable
+from .errors import HostUnavailable, RuntimeClosed
 from .packing import Packer
 from .ref import Gate
 from .resident import HostResident, JournalResident, JournalWay, Resident
@@ -38,8 +41,11 @@ CALLS_MAX = 10_000  # requests under way in one resident; a long one, of slow ca
 END_AFTER_S = 0.05
 OBJECT_STORE_BYTES = 128 << 20  # batches are small and short-lived; the default takes a third of the memory
 
+_ALIVE = 2  # in Ray's gcs.proto: ActorTableData.ActorState
 _ANSWER, _ERROR, _UNREADABLE = range(3)
-_packer = Packer(cloudpickle.dumps, cloudpickle.loads)
+_dumps: Callable[[Any], bytes] = cloudpickle.dumps
+_loads: Callable[[bytes], Any] = cloudpickle.loads
+_packer = Packer(_dumps, _loads)
 
 
 class _Resident:
@@ -50,7 +56,7 @@ class _Resident:
         self._resident: Resident | None = None
         self._problem = ""
         try:
-            self._resident = cloudpickle.loads(make)(self._end)
+            self._resident = _loads(make)(self._end)
         except Exception as error:  # told to whoever asks: an actor that dies in its constructor explains nothing
             self._problem = f"{type(error).__name__}: {error}"
 
@@ -58,9 +64,10 @@ class _Resident:
         """Answer one request; what it raises is part of the answer."""
         if self._resident is None:
             self._end()
-            return _wire(_ERROR, _packer.pack(HostUnavailable(ray.get_runtime_context().get_actor_name() or "", self._problem)))
+            name = _plain(ray.get_runtime_context().get_actor_name() or "")
+            return _wire(_ERROR, _packer.pack(HostUnavailable(name, self._problem)))
         try:
-            method, args = cloudpickle.loads(request)
+            method, args = _loads(request)
         except Exception as error:
             return _wire(_UNREADABLE, f"{type(error).__name__}: {error}")
         try:
@@ -79,11 +86,12 @@ class _Resident:
         asyncio.get_running_loop().call_later(END_AFTER_S, ray.kill, me)
 
 
-_Actor: Any = ray.remote(concurrency_groups={"health": 1})(_Resident)
+_remote: Any = ray.remote
+_Actor = _remote(concurrency_groups={"health": 1})(_Resident)
 
 
 def _wire(kind: int, value: Any) -> bytes:
-    return bytes(cloudpickle.dumps((kind, value)))
+    return _dumps((kind, value))
 
 
 class RayPeer:
@@ -92,14 +100,20 @@ class RayPeer:
     def __init__(self, name: str, handle: Any) -> None:
         self.name, self.handle = name, handle
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RayPeer) and bool(self.handle == other.handle)
+
+    def __hash__(self) -> int:
+        return hash(self.handle)
+
     async def ask(self, method: str, *args: Any) -> Any:
         """One Ray call. `PeerGone`: the actor died, or the way to it broke. `WireError`: see there."""
         try:
-            request = cloudpickle.dumps((method, args))
+            request = _dumps((method, args))
         except Exception as error:
             raise WireError(self.name, f"{type(error).__name__}: {error}") from None
         try:
-            kind, value = cloudpickle.loads(await self.handle.invoke.remote(request))
+            kind, value = _loads(await self.handle.invoke.remote(request))
         except ray.exceptions.RayError as error:
             raise PeerGone(self.name, _first_line(error)) from None
         if kind == _ANSWER:
@@ -109,12 +123,13 @@ class RayPeer:
         raise WireError(self.name, value)
 
     async def responds(self, within_s: float) -> bool:
-        """Whether its process turns. A dead one counts as responding: asking it says so at once."""
+        """Whether its process turns. One that Ray knows to be starting, or dead, counts as responding: requests wait
+        for the first, and fail at once at the second."""
         with contextlib.suppress(ray.exceptions.RayError):
             try:
                 await asyncio.wait_for(_awaitable(self.handle.alive.remote()), within_s)
             except TimeoutError:
-                return False
+                return bool(self.handle._get_local_state() != _ALIVE)
         return True
 
 
@@ -122,7 +137,8 @@ class RayCluster:
     """The residents of one namespace of the Ray cluster that this process has joined."""
 
     def __init__(self, spec: JournalSpec, *, may_start_journal: bool) -> None:
-        """`may_start_journal`: a volatile journal is started by the runtime that opens it, and by nobody after."""
+        """`may_start_journal`: only a runtime that was opened may, on its own node, where the file is; a volatile
+        journal once. After that Ray starts it again when it dies, in its place."""
         self._spec, self._may_start_journal = spec, may_start_journal
         self._namespace = f"holdfast-{spec.namespace}"
 
@@ -131,9 +147,10 @@ class RayCluster:
         found = await self._find(JOURNAL)
         if found is not None:
             return found
-        if self._spec.volatile and not self._may_start_journal:
-            raise PeerGone(JOURNAL, "it kept its events in memory, and its process has ended")
-        self._may_start_journal = False
+        if not self._may_start_journal:
+            why = "it kept its events in memory" if self._spec.volatile else "no runtime has opened it"
+            raise PeerGone(JOURNAL, f"it does not run; {why}")
+        self._may_start_journal = not self._spec.volatile
         options: dict[str, Any] = {"max_restarts": 0 if self._spec.volatile else -1}
         if not self._spec.volatile:
             here = ray.get_runtime_context().get_node_id()
@@ -156,14 +173,16 @@ class RayCluster:
 
     async def host_names(self) -> list[str]:
         """The owners that have a host running."""
-        actors = await asyncio.to_thread(ray.util.list_named_actors, all_namespaces=True)
+        _check_joined()
+        actors: list[Any] = await asyncio.to_thread(ray.util.list_named_actors, all_namespaces=True)
         ours = [a["name"] for a in actors if a["namespace"] == self._namespace]
         return [name.removeprefix(HOST) for name in ours if name.startswith(HOST)]
 
     async def kill(self, peer: Any, *, for_good: bool = False) -> None:
         """End a resident at once. The journal's actor starts again unless `for_good`; a host's name is free."""
-        log.warning("%s is ended", peer.name)
-        with contextlib.suppress(ray.exceptions.RayError, ValueError):
+        log.info("%s is ended", peer.name)
+        with contextlib.suppress(PeerGone, ray.exceptions.RayError, ValueError):
+            _check_joined()
             await asyncio.to_thread(ray.kill, peer.handle, no_restart=for_good or peer.name != JOURNAL)
 
     def unpack(self, value: Any) -> Any:
@@ -174,14 +193,17 @@ class RayCluster:
         """Nothing here is ours: residents are detached."""
 
     async def _find(self, name: str) -> RayPeer | None:
+        _check_joined()
         try:
             return RayPeer(_plain(name), await asyncio.to_thread(ray.get_actor, name, self._namespace))
         except ValueError:  # Ray's way of saying that there is none
             return None
 
-    async def _start(self, name: str, make: Callable[[Callable[[], None]], Resident], options: dict[str, Any]) -> RayPeer:
+    async def _start(
+        self, name: str, make: Callable[[Callable[[], None]], Resident], options: dict[str, Any]
+    ) -> RayPeer:
         try:
-            blob = cloudpickle.dumps(make)
+            blob = _dumps(make)
         except Exception as error:
             raise HostUnavailable(_plain(name), f"it cannot be sent there: {error}") from None
         options = {
@@ -194,8 +216,10 @@ class RayCluster:
             "enable_task_events": False,
             **options,
         }
+        _check_joined()
         try:
-            return RayPeer(_plain(name), await asyncio.to_thread(lambda: _Actor.options(**options).remote(blob)))
+            handle = await asyncio.to_thread(lambda: _Actor.options(**options).remote(blob))
+            return RayPeer(_plain(name), handle)
         except (ray.exceptions.RayError, ValueError) as error:
             raise PeerGone(_plain(name), _first_line(error)) from None
 
@@ -214,7 +238,7 @@ class Stay:
 
     _lock = threading.Lock()
     _guests = 0
-    _ours = False  # this process's Ray was started by the first of its stays
+    _ours: "_OurRay | None" = None  # started by the first of this process's stays
 
     def __init__(self, address: str | None) -> None:
         with Stay._lock:
@@ -228,31 +252,69 @@ class Stay:
 
     async def leave(self, before_the_end: Callable[[], Awaitable[None]] | None = None) -> None:
         """Give it up; the last one ends a Ray that was started for us, with every process in it."""
-        with Stay._lock:
+        last = Stay._ours is not None and Stay._guests == 1
+        try:
+            if last and before_the_end is not None:
+                await before_the_end()
+        finally:
+            await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self._leave))
+
+    def _leave(self) -> None:
+        with Stay._lock:  # another stay that begins meanwhile waits, and starts a new Ray
             Stay._guests -= 1
-            ends = Stay._ours and Stay._guests == 0
-        if ends:
-            try:
-                if before_the_end is not None:
-                    await before_the_end()
-            finally:
-                await asyncio.get_running_loop().run_in_executor(None, ray.shutdown)
+            if Stay._ours is not None and Stay._guests == 0:
+                Stay._ours.end()
+                Stay._ours = None
 
 
-def _join_or_start(address: str | None) -> bool:
-    """True if a Ray was started."""
+class _OurRay(threading.Thread):
+    """A Ray that this process starts, in a thread that lasts as long: Ray's processes are bound to the thread that
+    started them, and the kernel ends them with it."""
+
+    def __init__(self) -> None:
+        super().__init__(name="holdfast-ray", daemon=True)
+        self._up, self._over = threading.Event(), threading.Event()
+        self._problem: BaseException | None = None
+        self.start()
+        self._up.wait()
+        if self._problem is not None:
+            raise self._problem
+
+    def run(self) -> None:
+        try:
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                logging_level=logging.ERROR,
+                object_store_memory=OBJECT_STORE_BYTES,
+                _node_ip_address="127.0.0.1",
+            )
+        except BaseException as problem:
+            self._problem = problem
+        self._up.set()
+        if self._problem is None:
+            self._over.wait()
+
+    def end(self) -> None:
+        """End it, with every process in it."""
+        ray.shutdown()
+        self._over.set()
+        self.join()
+
+
+def _join_or_start(address: str | None) -> _OurRay | None:
+    """Ours, if one was started."""
     address = address or os.environ.get("RAY_ADDRESS")
-    if address:
-        ray.init(address=address, logging_level=logging.ERROR)
-        return False
-    ray.init(
-        address="local",
-        include_dashboard=False,
-        logging_level=logging.ERROR,
-        object_store_memory=OBJECT_STORE_BYTES,
-        _node_ip_address="127.0.0.1",
-    )
-    return True
+    if not address:
+        return _OurRay()
+    ray.init(address=address, logging_level=logging.ERROR)
+    return None
+
+
+def _check_joined() -> None:
+    """Most of Ray's functions start a Ray of their own if there is none."""
+    if not ray.is_initialized():
+        raise PeerGone("the cluster", "this process has left it")
 
 
 def _home(spec: HostSpec) -> Any:
@@ -262,10 +324,10 @@ def _home(spec: HostSpec) -> Any:
 def _gate_for(home: Any) -> Gate:
     """A way out of a process that got a reference by pickle, a Ray task say, and has no runtime open."""
     if not ray.is_initialized():
-        raise PeerGone("the cluster", "this process has not joined one: call ray.init, or open a Runtime")
+        raise RuntimeClosed("this process has joined no cluster (ray.init does that)")
     spec, placements, config = home
     cluster = RayCluster(spec, may_start_journal=False)
-    journal = JournalClient(JournalWay(cluster), patience_s=config.journal_patience_s)
+    journal = JournalClient(JournalWay(cluster, config), patience_s=config.journal_patience_s)
     return Gate(spec.namespace, Dispatcher(cluster, journal, spec, placements, config, leads=False), home)
 
 

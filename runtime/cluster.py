@@ -4,7 +4,7 @@
 """
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from holdfast.actors.aggregate import Aggregate
@@ -14,7 +14,7 @@ from holdfast.journal.errors import HoldfastError
 from .config import Config
 from .placement import Placements
 
-__all__ = ["Cluster", "HostSpec", "JournalSpec", "Peer", "PeerGone", "WireError", "incarnation"]
+__all__ = ["Cluster", "HostSpec", "JournalSpec", "Peer", "PeerGone", "PeerSilent", "WireError", "incarnation"]
 
 
 class PeerGone(HoldfastError):
@@ -28,6 +28,10 @@ class PeerGone(HoldfastError):
 
     def __str__(self) -> str:
         return f"{self.name} is gone: {self.problem}"
+
+
+class PeerSilent(PeerGone):
+    """Its process does not turn: stopped, or out of reach. It may come back to life, so end it."""
 
 
 class WireError(HoldfastError):
@@ -62,11 +66,11 @@ class HostSpec:
     config: Config
     limits: HostLimits
     dedicated: bool
-    incarnation: str = field(default_factory=lambda: incarnation())
 
 
 class Peer(Protocol):
-    """One resident: a journal server or a host, wherever it lives."""
+    """One resident: a journal server or a host, wherever it lives. Equal to another if both are the same life of it,
+    not only the same name."""
 
     name: str
 
@@ -76,7 +80,8 @@ class Peer(Protocol):
         ...
 
     async def responds(self, within_s: float) -> bool:
-        """Whether its process still turns, also while its event loop is busy."""
+        """Whether its process still turns, also while its event loop is busy. One that is starting does, and so does
+        one that is known to be dead: asking it says so at once."""
         ...
 
 
@@ -100,8 +105,8 @@ class Cluster(Protocol):
         ...
 
     async def kill(self, peer: Peer, *, for_good: bool = False) -> None:
-        """End a resident at once, without asking it; its name is free afterwards. A journal that outlives its
-        process comes up again by itself, unless `for_good`."""
+        """See to it that a resident answers nothing any more, without asking it; its name is free afterwards, if it
+        still had it. A journal that outlives its process comes up again by itself, unless `for_good`."""
         ...
 
     def unpack(self, value: Any) -> Any:

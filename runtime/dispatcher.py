@@ -8,9 +8,12 @@ hosts, and that a dedicated placement stays within its bound.
 import asyncio
 import itertools
 import logging
+from collections import defaultdict
 from collections.abc import Mapping
+from contextvars import Context
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakSet
 
 from holdfast.actors.aggregate import Aggregate
 from holdfast.actors.calls import CALLER, Kind, Trace
@@ -26,12 +29,13 @@ from .config import Config
 from .errors import CategoryConflict, RuntimeClosed
 from .link import Link, Pending
 from .placement import Placement, Placements
+from .watch import watched
 
 __all__ = ["Dispatcher", "Target"]
 
 log = logging.getLogger(__name__)
 
-POLL_S = 0.02
+POLL_FIRST_S, POLL_MOST_S = 0.02, 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,27 +67,23 @@ class Dispatcher:
     ) -> None:
         self.cluster, self.journal, self.placements, self.config = cluster, journal, placements, config
         self._spec, self._leads = spec, leads
-        self._links: dict[str, Link] = {}
-        self._registered: dict[str, asyncio.Task[None]] = {}
-        self._types: dict[str, type[Aggregate]] = {}
-        self._starting = asyncio.Lock()  # so that the bound on dedicated hosts is counted by one at a time
+        self._links: dict[tuple[str, str], Link] = {}  # by category and owner
+        self._types: dict[str, type[Aggregate]] = {}  # by category: the newest class of its name
+        self._seen: WeakSet[type[Aggregate]] = WeakSet()
+        self._recorded: dict[str, asyncio.Task[None]] = {}
+        self._starting: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._id_prefix, self._ids = incarnation(), itertools.count(1)
         self._closed = False
         self._sweeper: asyncio.Task[None] | None = None
 
     async def call(self, target: Target, command: CommandSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Send one command or query and return its answer. Raises what it raises, `DeadlineExceeded`,
-        `Overloaded`, and whatever keeps its host from starting."""
+        `Overloaded`, `RuntimeClosed`, `CategoryConflict`, and whatever keeps its host from starting."""
         if self._closed:
             raise RuntimeClosed(f"{target.category}/{target.id}")
-        definition = definition_of(target.type)
-        await self.register(definition)
+        self._know(target.type)
         pending = self._pending(target, command, args, kwargs)
-        try:
-            self._link(target, definition).send(pending)
-            kind, value = await pending.future
-        finally:
-            pending.timer.cancel()
+        kind, value = await self._link(target).call(pending)
         if kind is Kind.DONE:
             return command.reply.decode(value)
         answer = self.cluster.unpack(value)
@@ -93,37 +93,29 @@ class Dispatcher:
 
     async def register(self, definition: Definition) -> None:
         """Have the type's placement and code recorded, once. Raises `PlacementConflict`, `CategoryConflict`."""
-        category, type = definition.category, definition.type
-        known = self._types.setdefault(category, type)
-        if known is not type and (known.__module__, known.__qualname__) != (type.__module__, type.__qualname__):
-            raise CategoryConflict(category, known.__qualname__, type.__qualname__)
-        task = self._registered.get(category)
-        if task is None or known is not type:
-            self._types[category] = type
-            task = self._registered[category] = asyncio.get_running_loop().create_task(self._record(definition))
-        elif task.done() and not task.cancelled() and task.exception() is None:
-            return
+        self._know(definition.type)
+        category = definition.category
+        task = self._recorded.get(category)
+        if task is None:
+            task = self._recorded[category] = asyncio.get_running_loop().create_task(self._record(definition))
         try:
-            await asyncio.shield(task)
+            await asyncio.shield(task)  # others wait for it too
         except Exception:
-            if self._registered.get(category) is task:
-                del self._registered[category]
+            if self._recorded.get(category) is task:
+                del self._recorded[category]
             raise
 
     async def statistics(self) -> list[HostStatistics]:
-        """Of every host of this namespace that answers."""
-        peers = [await self.cluster.find_host(name) for name in await self.cluster.host_names()]
-        answers = await asyncio.gather(
-            *(peer.ask("statistics") for peer in peers if peer is not None), return_exceptions=True
-        )
-        return [a for a in answers if isinstance(a, HostStatistics)]
+        """Of every host of this namespace that answers within `paused_s`."""
+        answers = await asyncio.gather(*map(self._statistics_of, await self.cluster.host_names()))
+        return [statistics for _, statistics in filter(None, answers)]
 
     async def passivate(self, target: Target) -> bool:
         """Send one aggregate out of memory. False: it was not in memory."""
         await self.register(definition_of(target.type))
         peer = await self.cluster.find_host(self._placement(target).owner(target.category, target.id))
         try:
-            return peer is not None and bool(await peer.ask("passivate", target.id))
+            return peer is not None and bool(await watched(peer, self.config, "passivate", target.id))
         except PeerGone:
             return False
 
@@ -134,10 +126,27 @@ class Dispatcher:
             self._sweeper.cancel()
         for link in self._links.values():
             link.close()
-        for task in self._registered.values():
+        for task in self._recorded.values():
             task.cancel()
 
     # -- one call ------------------------------------------------------------------------------------------------
+
+    def _know(self, type: type[Aggregate]) -> None:
+        """Two classes of one category are a mistake, unless they are one class that was defined twice: by value
+        into this process, or anew in a notebook. Of those the newest is what hosts should run."""
+        definition = definition_of(type)
+        known = self._types.get(definition.category)
+        if known is type or type in self._seen:
+            return
+        if known is not None and (known.__module__, known.__qualname__) != (type.__module__, type.__qualname__):
+            raise CategoryConflict(definition.category, known.__qualname__, type.__qualname__)
+        self._seen.add(type)
+        self._types[definition.category] = type
+        if known is not None and definition_of(known).code != definition.code:
+            self._recorded.pop(definition.category, None)
+            for (category, _), link in self._links.items():
+                if category == definition.category:
+                    link.renew()
 
     def _pending(
         self, target: Target, command: CommandSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -166,16 +175,14 @@ class Dispatcher:
     def _placement(self, target: Target) -> Placement:
         return self.placements.of(target.category)
 
-    def _link(self, target: Target, definition: Definition) -> Link:
-        placement = self._placement(target)
-        owner = placement.owner(target.category, target.id)
-        link = self._links.get(owner)
+    def _link(self, target: Target) -> Link:
+        category, owner = target.category, self._placement(target).owner(target.category, target.id)
+        link = self._links.get((category, owner))
         if link is None:
             if self._sweeper is None:
-                self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
-            link = self._links[owner] = Link(
-                owner, lambda: self._connect(owner, definition, placement), self.cluster.kill, self.config
-            )
+                self._sweeper = asyncio.get_running_loop().create_task(self._sweep(), context=Context())
+            link = Link(owner, lambda: self._connect(category, owner), self.cluster.kill, self.config)
+            self._links[category, owner] = link
         return link
 
     async def _sweep(self) -> None:
@@ -183,9 +190,9 @@ class Dispatcher:
         while True:
             await asyncio.sleep(self.config.link_idle_s / 2)
             silent_since = asyncio.get_running_loop().time() - self.config.link_idle_s
-            for owner, link in list(self._links.items()):
+            for key, link in list(self._links.items()):
                 if link.idle and link.used_at < silent_since:
-                    del self._links[owner]
+                    del self._links[key]
 
     # -- hosts ---------------------------------------------------------------------------------------------------
 
@@ -193,8 +200,10 @@ class Dispatcher:
         placement = self.placements.of(definition.category).recorded_as
         await self.journal.register(definition.category, placement, definition.code if self._leads else "")
 
-    async def _connect(self, owner: str, definition: Definition, placement: Placement) -> Peer:
-        """The host called `owner`, running the code it should."""
+    async def _connect(self, category: str, owner: str) -> Peer:
+        """The host called `owner`, running the code it should. What goes there is recorded first."""
+        definition, placement = definition_of(self._types[category]), self.placements.of(category)
+        await self.register(definition)
         spec = HostSpec(
             owner=owner,
             type=definition.type,
@@ -209,14 +218,23 @@ class Dispatcher:
             dedicated=placement.hosts_max is not None,
         )
         peer = await self._start(spec, placement)
-        running = await peer.ask("hello")
+        running = await self._hello(peer)
         if self._leads and running != definition.code and await self._is_current(definition, placement):
             log.info("%s runs other code than this runtime: it is replaced", owner)
             await self._retire(peer)
             peer = await self._start(spec, placement)
-            if await peer.ask("hello") != definition.code:
+            if await self._hello(peer) != definition.code:
                 log.warning("%s: its process imports other code than this one; it is used as it is", owner)
         return peer
+
+    async def _hello(self, peer: Peer) -> str:
+        """Wait until the host has started; which code it runs."""
+        try:
+            code: str = await watched(peer, self.config, "hello")
+        except PeerGone:
+            await self.cluster.kill(peer)
+            raise
+        return code
 
     async def _is_current(self, definition: Definition, placement: Placement) -> bool:
         """Whether nobody has opened with newer code since this runtime recorded its own."""
@@ -226,48 +244,54 @@ class Dispatcher:
     async def _start(self, spec: HostSpec, placement: Placement) -> Peer:
         if placement.hosts_max is None:
             return await self.cluster.host(spec)
-        async with self._starting:
-            peer = await self.cluster.find_host(spec.owner)
-            if peer is None:
-                await self._make_room(spec.type, placement.hosts_max)
-                peer = await self.cluster.host(spec)
+        peer = await self.cluster.find_host(spec.owner)
+        if peer is not None:
             return peer
+        category = definition_of(spec.type).category
+        async with self._starting[category]:  # one at a time, so that they are counted right
+            await self._make_room(category, spec.owner, placement.hosts_max)
+            return await self.cluster.host(spec)
 
-    async def _make_room(self, type: type[Aggregate], hosts_max: int) -> None:
+    async def _make_room(self, category: str, owner: str, hosts_max: int) -> None:
         """Wait until one more dedicated host of this type may start, sending the longest idle one away."""
-        prefix = f"{definition_of(type).category}/"
+        poll_s = POLL_FIRST_S
         while True:
-            names = [name for name in await self.cluster.host_names() if name.startswith(prefix)]
-            if len(names) < hosts_max:
+            names = [name for name in await self.cluster.host_names() if name.startswith(f"{category}/")]
+            if len(names) < hosts_max or owner in names:
                 return
             idlest = await self._longest_idle(names)
             if idlest is None:
-                await asyncio.sleep(POLL_S)  # all are busy; the callers' deadlines run
+                await asyncio.sleep(poll_s)  # all are busy; the callers' deadlines run
+                poll_s = min(2 * poll_s, POLL_MOST_S)
             else:
                 await self._retire(idlest)
 
     async def _longest_idle(self, names: list[str]) -> Peer | None:
-        async def look(name: str) -> tuple[float, Peer] | None:
-            peer = await self.cluster.find_host(name)
-            if peer is None:
-                return None
-            try:
-                seen: HostStatistics = await peer.ask("statistics")
-            except HoldfastError:
-                return None
-            return None if seen.calls else (seen.idle_s, peer)
+        found = filter(None, await asyncio.gather(*map(self._statistics_of, names)))
+        idle = [(statistics.idle_s, peer) for peer, statistics in found if not statistics.calls]
+        return max(idle, key=lambda pair: pair[0])[1] if idle else None
 
-        idle = [found for found in await asyncio.gather(*map(look, names)) if found is not None]
-        return max(idle, key=lambda found: found[0])[1] if idle else None
+    async def _statistics_of(self, owner: str) -> tuple[Peer, HostStatistics] | None:
+        peer = await self.cluster.find_host(owner)
+        if peer is None:
+            return None
+        try:
+            return peer, await asyncio.wait_for(peer.ask("statistics"), self.config.paused_s)
+        except (HoldfastError, TimeoutError):
+            return None
 
     async def _retire(self, peer: Peer) -> None:
         """Let a host finish and end, and wait until its name is free."""
         try:
-            await peer.ask("retire")
+            await watched(peer, self.config, "retire")
         except HoldfastError as error:
-            log.info("%s ended while it was asked to: %s", peer.name, error)
-        while peer.name in await self.cluster.host_names():
-            await asyncio.sleep(POLL_S)
+            log.info("%s cannot retire: %s", peer.name, error)
+            await self.cluster.kill(peer)
+        give_up = asyncio.get_running_loop().time() + self.config.paused_s
+        while await self.cluster.find_host(peer.name) == peer:
+            if asyncio.get_running_loop().time() > give_up:
+                await self.cluster.kill(peer)
+            await asyncio.sleep(POLL_FIRST_S)
 
 
 def _trace(caller: Unit | None, target: Target) -> Trace | None:
@@ -285,9 +309,7 @@ def _trace(caller: Unit | None, target: Target) -> Trace | None:
     )
 
 
-def _derived_id(
-    caller: Unit, target: Target, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> str:
+def _derived_id(caller: Unit, target: Target, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
     """The id of a command that a command sends: the same when that one runs again, so it acts once.
 
     It depends on what is sent, and on how many times the same was sent before, not on the order of different

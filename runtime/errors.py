@@ -1,13 +1,13 @@
 """What the runtime refuses, before or beside any command.
 
-    HoldfastError
-    └── RuntimeProblem
-        ├── InvalidId            an aggregate id that is empty, unprintable or over 255 bytes
-        ├── NotAnAggregate       get() was given something that is no Aggregate subclass
-        ├── CategoryConflict     two classes in this runtime claim one category
-        ├── NamespaceConflict    the namespace serves another journal
-        ├── RuntimeClosed        this runtime was closed, or never opened
-        └── HostUnavailable      the host's process could not be brought up: says why
+HoldfastError
+└── RuntimeProblem
+    ├── InvalidId            an aggregate id that is empty, unprintable or over 255 bytes
+    ├── NotAnAggregate       get() was given something that is no Aggregate subclass
+    ├── CategoryConflict     two classes in this runtime claim one category
+    ├── NamespaceConflict    the namespace serves another journal
+    ├── RuntimeClosed        this runtime was closed, or never opened
+    └── HostUnavailable      the host's process could not be brought up: says why
 """
 
 from holdfast.journal.errors import HoldfastError

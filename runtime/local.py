@@ -5,13 +5,21 @@ processes can do: crash at any instruction, pause, or import other code.
 """
 
 import asyncio
+import contextlib
 import copy
+from contextvars import Context
 from typing import Any
 
-from .cluster import HostSpec, JournalSpec, PeerGone
+from holdfast.actors.calls import CallWire
+from holdfast.actors.errors import NotSerializable
+
+from .cluster import HostSpec, JournalSpec, PeerGone, WireError
+from .packing import PLAIN
 from .resident import HostResident, JournalResident, Resident
 
 __all__ = ["LocalCluster", "LocalPeer"]
+
+RETIRE_S = 5.0
 
 
 class LocalPeer:
@@ -26,7 +34,8 @@ class LocalPeer:
         """Call a method, as a task of its own: who asks may be cancelled without it."""
         if self._dead:
             raise PeerGone(self.name, self._dead)
-        task = asyncio.get_running_loop().create_task(self.resident.handle(method, args))
+        handling = self.resident.handle(method, _sent(method, args))
+        task = asyncio.get_running_loop().create_task(handling, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         await asyncio.wait({task})
@@ -38,12 +47,18 @@ class LocalPeer:
         """It shares this loop: if we can ask, it turns."""
         return not self._dead
 
+    @property
+    def dead(self) -> bool:
+        """It answers nothing any more."""
+        return bool(self._dead)
+
     async def die(self, why: str) -> None:
         """Answer nothing any more."""
-        self._dead = why
-        for task in list(self._tasks):
-            task.cancel()
-        await self.resident.stop()
+        if not self._dead:
+            self._dead = why
+            for task in list(self._tasks):
+                task.cancel()
+            await self.resident.stop()
 
 
 class LocalCluster:
@@ -57,16 +72,17 @@ class LocalCluster:
 
     async def journal(self) -> LocalPeer:
         """The journal server, started if none runs."""
-        if self._journal is None or self._journal._dead and not self._spec.volatile:
+        if self._journal is None or (self._journal.dead and not self._spec.volatile):
             self._journal = LocalPeer("journal", JournalResident(self._spec))
         return self._journal
 
     async def host(self, spec: HostSpec) -> LocalPeer:
         """The host called `spec.owner`, started if none runs."""
-        peer = self._hosts.get(spec.owner)
-        if peer is None:
-            resident = HostResident(spec, self, home=None, pack=_copied, on_gone=lambda: self._gone(spec.owner))
-            peer = self._hosts[spec.owner] = LocalPeer(spec.owner, resident)
+        found = self._hosts.get(spec.owner)
+        if found is not None:
+            return found
+        resident = HostResident(spec, self, home=None, pack=_copied, on_gone=lambda: self._gone(peer))
+        peer = self._hosts[spec.owner] = LocalPeer(spec.owner, resident)
         return peer
 
     async def find_host(self, owner: str) -> LocalPeer | None:
@@ -79,27 +95,57 @@ class LocalCluster:
 
     async def kill(self, peer: Any, *, for_good: bool = False) -> None:
         """End a resident at once."""
-        if self._hosts.get(peer.name) is peer:
-            del self._hosts[peer.name]
+        self._gone(peer)
         await peer.die("it was killed")
 
     async def close(self) -> None:
-        """End everything."""
-        for peer in list(self._hosts.values()):
-            await peer.resident.stop()
+        """Have every aggregate leave memory with its snapshot, then end everything."""
+        hosts = list(self._hosts.values())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RETIRE_S):
+                await asyncio.gather(*(peer.ask("retire") for peer in hosts), return_exceptions=True)
+        for peer in (*hosts, *filter(None, [self._journal])):
+            await peer.die("the cluster was closed")
         self._hosts.clear()
-        if self._journal is not None:
-            await self._journal.die("the cluster was closed")
 
     def unpack(self, value: Any) -> Any:
         """Nothing was packed."""
         return value
 
-    def _gone(self, owner: str) -> None:
-        """A host has left by itself: it still answers what it was asked, and is found no more."""
-        self._hosts.pop(owner, None)
+    def _gone(self, peer: LocalPeer) -> None:
+        """It is found no more. A host that has left by itself still answers what it was asked."""
+        if self._hosts.get(peer.name) is peer:
+            del self._hosts[peer.name]
 
 
 def _copied(value: Any) -> Any:
     """A query's result may be part of the state, which goes on changing."""
-    return value if isinstance(value, BaseException) else copy.deepcopy(value)
+    if type(value) in PLAIN or isinstance(value, BaseException):
+        return value
+    try:
+        return copy.deepcopy(value)
+    except Exception as error:
+        raise NotSerializable(f"result of type {type(value).__qualname__}", str(error)) from None
+
+
+def _sent(method: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """As another process would get it: what a command does to its arguments, its caller does not see."""
+    if method != "exchange":
+        return args
+    session, number, calls = args
+    return (
+        session,
+        number,
+        [call if _is_plain(call) else (*call[:3], *_copy_of_arguments(call), *call[5:]) for call in calls],
+    )
+
+
+def _is_plain(call: CallWire) -> bool:
+    return not call[4] and all(type(argument) in PLAIN for argument in call[3])
+
+
+def _copy_of_arguments(call: CallWire) -> tuple[Any, Any]:
+    try:
+        return copy.deepcopy((call[3], call[4]))
+    except Exception as error:
+        raise WireError(call[1], f"{type(error).__name__}: {error}") from None

@@ -6,6 +6,7 @@ constructor: so any exception crosses as itself, whatever its constructor takes.
 they travel as the MessagePack that the journal keeps.
 """
 
+import contextlib
 import sys
 import traceback
 from collections.abc import Callable
@@ -56,30 +57,67 @@ class Packer:
         return found.rebuild() if isinstance(found, _Error) else found
 
     def _pack_error(self, error: BaseException) -> Packed:
-        if not isinstance(error, Rejected) and error.__traceback__ is not None:  # a rejection is an answer
-            error.add_note("where it was raised:\n" + "".join(traceback.format_tb(error.__traceback__)).rstrip())
         try:
-            packed = Packed(self._dumps(_Error(type(error), error.args, vars(error))))
+            packed = Packed(self._dumps(_Error.of(error)))
             self.unpack(packed)
         except Exception as problem:
-            what = f"{type(error).__module__}.{type(error).__qualname__}: {error}"
-            told = NotSerializable(f"exception {what}", str(problem))
-            return Packed(self._dumps(_Error(NotSerializable, told.args, {})))
+            what = f"{type(error).__module__}.{type(error).__qualname__}: {_text(error)}"
+            told = NotSerializable(f"exception {what}", f"{type(problem).__name__}: {problem}")
+            return Packed(self._dumps(_Error.of(told)))
         return packed
 
 
 class _Error:
     """An exception, taken apart."""
 
-    def __init__(self, cls: type[BaseException], args: tuple[Any, ...], attributes: dict[str, Any]) -> None:
-        self.cls, self.args, self.attributes = cls, args, attributes
+    def __init__(
+        self, cls: type[BaseException], made_of: tuple[Any, ...], args: tuple[Any, ...], attributes: dict[str, Any]
+    ) -> None:
+        """`made_of`: what the built-in wants, which may be more than it shows as `args`: a filename, say."""
+        self.cls, self.made_of, self.args, self.attributes = cls, made_of, args, attributes
+
+    @classmethod
+    def of(cls, error: BaseException) -> "_Error":
+        """Its parts, and where it was raised, as a note. The exception itself, which is the user's, stays as it is."""
+        reduced: Any = _builtin(type(error)).__reduce__(error)
+        attributes = {**_slots(error), **(reduced[2] if len(reduced) > 2 and reduced[2] else {})}
+        if not isinstance(error, Rejected) and error.__traceback__ is not None:  # a rejection is an answer
+            where = "where it was raised:\n" + "".join(traceback.format_tb(error.__traceback__)).rstrip()
+            attributes["__notes__"] = [*attributes.get("__notes__", ()), where]
+        return cls(type(error), reduced[1], error.args, attributes)
 
     def rebuild(self) -> BaseException:
+        """The exception again; no constructor of the user's is called."""
         cls = _known_here(self.cls)
-        error = cls.__new__(cls, *self.args)
+        builtin: Any = _builtin(cls)
+        error: BaseException = builtin.__new__(cls, *self.made_of)
+        with contextlib.suppress(TypeError):  # the built-in may want other arguments than its subclass keeps
+            builtin.__init__(error, *self.made_of)
         error.args = self.args
-        vars(error).update(self.attributes)
+        for name, value in self.attributes.items():
+            object.__setattr__(error, name, value)
         return error
+
+
+def _builtin(cls: type[BaseException]) -> type[BaseException]:
+    """The built-in exception that a class is made from: it knows the layout of its instances."""
+    return next(base for base in cls.__mro__ if base.__module__ == "builtins")
+
+
+def _slots(error: BaseException) -> dict[str, Any]:
+    names = [name for base in type(error).__mro__ for name in _names(vars(base).get("__slots__", ()))]
+    return {name: getattr(error, name) for name in names if hasattr(error, name)}
+
+
+def _names(slots: Any) -> tuple[str, ...]:
+    return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as problem:
+        return f"(its text fails: {problem})"
 
 
 def _known_here(cls: type[BaseException]) -> type[BaseException]:

@@ -22,14 +22,14 @@ __all__ = ["Gate", "Ref", "target"]
 
 A = TypeVar("A", bound=Aggregate)
 
-ID_BYTES_MAX = 255
+NAME_BYTES_MAX = 255
 
-_gates: WeakKeyDictionary[asyncio.AbstractEventLoop, "dict[str, Gate]"] = WeakKeyDictionary()
-"""The open gates of each event loop, by namespace: where references that came by pickle go."""
+_gates: WeakKeyDictionary[asyncio.AbstractEventLoop, "dict[str, list[Gate]]"] = WeakKeyDictionary()
+"""The open gates of each event loop, by namespace, oldest first: where references that came by pickle go."""
 
 
 class Gate:
-    """A namespace's way out of this process, shared by all references in one event loop."""
+    """A namespace's way out of this process, shared by all references in one event loop. Made in that loop."""
 
     opener: Callable[[Any], "Gate"] | None = None
     """How to make one where none is open: set by the seam, since only it knows how to join a cluster."""
@@ -37,16 +37,19 @@ class Gate:
     def __init__(self, namespace: str, dispatcher: Dispatcher, home: Any = None) -> None:
         """`home`: what a process without a gate needs to make one; travels with pickled references."""
         self.namespace, self.dispatcher, self.home = namespace, dispatcher, home
+        self.loop = asyncio.get_running_loop()
 
     def open(self) -> None:
-        """Be the one that unpickled references in this loop use."""
-        _gates.setdefault(asyncio.get_running_loop(), {})[self.namespace] = self
+        """Be one that unpickled references in this loop may use."""
+        for loop in [loop for loop in _gates if loop.is_closed()]:  # they and their gates keep each other alive
+            del _gates[loop]
+        _gates.setdefault(self.loop, {}).setdefault(self.namespace, []).append(self)
 
     def close(self) -> None:
         """No longer be it."""
-        for gates in _gates.values():
-            if gates.get(self.namespace) is self:
-                del gates[self.namespace]
+        gates = _gates.get(self.loop, {}).get(self.namespace, [])
+        if self in gates:
+            gates.remove(self)
 
     def get(self, type: type[Any], id: str, caller: Unit | None = None) -> Any:
         """A reference to an aggregate; `caller` is known from the context the reference is used in."""
@@ -54,13 +57,14 @@ class Gate:
 
     @staticmethod
     def here(namespace: str, home: Any) -> "Gate":
-        """The gate of the running loop for a namespace, made if need be."""
-        gate = _gates.get(asyncio.get_running_loop(), {}).get(namespace)
-        if gate is None:
-            if Gate.opener is None:
-                raise RuntimeClosed(f"namespace {namespace!r}")
-            gate = Gate.opener(home)
-            gate.open()
+        """The gate of the running loop for a namespace, made if need be. Raises `RuntimeClosed`."""
+        gates = _gates.get(asyncio.get_running_loop(), {}).get(namespace)
+        if gates:
+            return gates[0]
+        if Gate.opener is None or home is None:
+            raise RuntimeClosed(f"namespace {namespace!r}")
+        gate = Gate.opener(home)
+        gate.open()
         return gate
 
 
@@ -69,9 +73,10 @@ class Ref:
 
     __slots__ = ("_definition", "_gate", "_home", "_namespace", "_target")
 
-    def __init__(self, target: Target, gate: Gate) -> None:
+    def __init__(self, target: Target, gate: Gate | None, namespace: str = "", home: Any = None) -> None:
+        """`gate`: None for one that came by pickle, which knows `namespace` and `home` only."""
         self._target, self._gate = target, gate
-        self._namespace, self._home = gate.namespace, gate.home
+        self._namespace, self._home = (namespace, home) if gate is None else (gate.namespace, gate.home)
         self._definition: Definition = definition_of(target.type)
 
     def __getattr__(self, name: str) -> Any:
@@ -93,12 +98,24 @@ class Ref:
         return hash(self.holdfast_identity)
 
     def __reduce__(self) -> Any:
-        return _unpickled, (self._target, self._namespace, self._home)
+        return Ref, (self._target, None, self._namespace, self._home)
 
     @property
     def holdfast_identity(self) -> str:
         """What makes two references name the same aggregate."""
         return f"{self._namespace}:{self._target.category}/{self._target.id}"
+
+    @property
+    def holdfast_target(self) -> Target:
+        """What it names, and how its calls are sent."""
+        return self._target
+
+    def holdfast_gate(self) -> Gate:
+        """The way out of the running event loop: its own, unless it came here from another loop or process."""
+        gate = self._gate
+        if gate is not None and gate.loop is asyncio.get_running_loop():
+            return gate
+        return Gate.here(self._namespace, self._home)
 
 
 class _Bound:
@@ -114,40 +131,33 @@ class _Bound:
         return self._send(args, kwargs)
 
     async def _send(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        ref = self._ref
-        gate = ref._gate or Gate.here(ref._namespace, ref._home)
-        return await gate.dispatcher.call(ref._target, self._command, args, kwargs)
+        return await self._ref.holdfast_gate().dispatcher.call(self._ref.holdfast_target, self._command, args, kwargs)
 
     def __repr__(self) -> str:
         return f"{self._ref!r}.{self._command.name}"
-
-
-def _unpickled(target: Target, namespace: str, home: Any) -> Ref:
-    ref = Ref.__new__(Ref)
-    ref._target, ref._namespace, ref._home, ref._gate = target, namespace, home, None
-    ref._definition = definition_of(target.type)
-    return ref
 
 
 def target(cls: type[Aggregate], id: str, **how: Any) -> Target:
     """Which aggregate is meant, checked. Raises `NotAnAggregate`, `InvalidId`, `ValueError`."""
     if not (isinstance(cls, type) and issubclass(cls, Aggregate)):
         raise NotAnAggregate(getattr(cls, "__qualname__", repr(cls)))
-    _check_text(id, InvalidId)
+    id = _text(id, InvalidId)
     key, timeout_s = how.get("idempotency_key"), how.get("timeout_s")
     if key is not None:
-        _check_text(key, lambda value, problem: ValueError(f"idempotency key {value!r}: {problem}"))
+        how["idempotency_key"] = _text(key, lambda value, problem: ValueError(f"idempotency key {value!r} {problem}"))
     if timeout_s is not None and not timeout_s > 0:
         raise ValueError(f"timeout_s must be above 0, got {timeout_s!r}")
     return Target(type=cls, category=definition_of(cls).category, id=id, **how)
 
 
-def _check_text(value: Any, error: Callable[[Any, str], Exception]) -> None:
+def _text(value: Any, error: Callable[[Any, str], Exception]) -> str:
+    """The value as a plain `str`, if it may name something."""
     if not isinstance(value, str):
         raise error(value, f"must be text, not {type(value).__name__}")
     if not value:
         raise error(value, "must not be empty")
     if not value.isprintable():
         raise error(value, "must be printable")
-    if len(value.encode("utf-8", "surrogatepass")) > ID_BYTES_MAX:
-        raise error(value, f"must be at most {ID_BYTES_MAX} bytes in UTF-8")
+    if len(value.encode()) > NAME_BYTES_MAX:  # what is printable has no surrogates
+        raise error(value, f"must be at most {NAME_BYTES_MAX} bytes in UTF-8")
+    return str.__str__(value)  # not a subclass, which might be a member of an Enum

@@ -12,13 +12,15 @@ from typing import Any
 from holdfast.actors.definition import definition_of
 from holdfast.actors.host import Host
 from holdfast.journal.client import JournalClient
-from holdfast.journal.errors import JournalUnavailable
+from holdfast.journal.errors import Fenced, JournalUnavailable
 from holdfast.journal.server import JournalServer
 from holdfast.journal.url import open_store
 
-from .cluster import Cluster, HostSpec, JournalSpec, Peer, PeerGone
+from .cluster import Cluster, HostSpec, JournalSpec, Peer, PeerGone, PeerSilent, incarnation
+from .config import Config
 from .dispatcher import Dispatcher
 from .ref import Gate
+from .watch import watched
 
 __all__ = ["HostResident", "JournalResident", "JournalWay", "Resident"]
 
@@ -76,8 +78,15 @@ class JournalResident(Resident):
         return self._server
 
     async def handle(self, method: str, args: tuple[Any, ...]) -> Any:
-        """Also says which journal it is, before it has opened it."""
-        return self._spec.url if method == "describe" else await super().handle(method, args)
+        """Also says which journal it is, before it has opened it. Stopped, it opens it again for the next request:
+        another runtime may have come while the last one left."""
+        if method == "describe":
+            return self._spec.url
+        try:
+            return await super().handle(method, args)
+        finally:
+            if method == "stop":
+                self._starting = None
 
     async def start(self) -> None:
         server = JournalServer(open_store(self._spec.url))
@@ -92,7 +101,7 @@ class JournalResident(Resident):
 class HostResident(Resident):
     """A host under its owner's name, with a way to the journal and to other aggregates."""
 
-    methods = frozenset({"collect", "exchange", "hello", "live", "passivate", "ping", "retire", "statistics"})
+    methods = frozenset({"collect", "exchange", "hello", "live", "passivate", "ping", "probe", "retire", "statistics"})
 
     def __init__(
         self,
@@ -103,16 +112,15 @@ class HostResident(Resident):
         pack: Callable[[Any], Any],
         on_gone: Callable[[], None],
     ) -> None:
-        """`cluster`: as this process sees it. `home`: what references carry along from here. `on_gone`: ends this resident's process."""
+        """`cluster`: as this process sees it. `home`: what references carry along from here. `on_gone`: ends this
+        resident's process."""
         definition = definition_of(spec.type)
-        journal = JournalClient(JournalWay(cluster), patience_s=spec.config.journal_patience_s)
-        self._dispatcher = Dispatcher(
-            cluster, journal, spec.journal, spec.placements, spec.config, leads=False
-        )
+        journal = JournalClient(JournalWay(cluster, spec.config), patience_s=spec.config.journal_patience_s)
+        self._dispatcher = Dispatcher(cluster, journal, spec.journal, spec.placements, spec.config, leads=False)
         self._gate = Gate(spec.journal.namespace, self._dispatcher, home)
         self._host = Host(
             spec.owner,
-            spec.incarnation,
+            incarnation(),  # drawn here: two processes made from one spec must not pass for one
             definition,
             journal,
             peers=self._gate,
@@ -127,7 +135,10 @@ class HostResident(Resident):
         return self._host
 
     async def handle(self, method: str, args: tuple[Any, ...]) -> Any:
-        """Also says which code it runs, once it has started."""
+        """Also says which code it runs, once it has started; and nothing, to whom only wants to know whether what
+        it sends arrives."""
+        if method == "probe":
+            return None
         if method == "hello":
             await super().handle("ping", ())
             return self._host.definition.code
@@ -138,24 +149,34 @@ class HostResident(Resident):
         await self._host.start()
 
     async def stop(self) -> None:
+        self._host.was_fenced(Fenced(self._host.owner, self._host.epoch, self._host.epoch + 1))
         self._gate.close()
         await self._dispatcher.close()
 
 
 class JournalWay:
-    """A `JournalLink` over a cluster: finds the journal again after it died."""
+    """A `JournalLink` over a cluster: finds the journal again after it died, and ends one that stopped turning."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
+    def __init__(self, cluster: Cluster, config: Config | None = None) -> None:
+        self._cluster, self._config = cluster, config or Config()
         self._peer: Peer | None = None
+        self._finding = asyncio.Lock()
 
     async def ask(self, method: str, *args: Any) -> Any:
         """Call a method of the journal server. `JournalUnavailable` when no answer came."""
+        peer: Peer | None = None
         try:
-            peer = self._peer
-            if peer is None:
-                peer = self._peer = await self._cluster.journal()
-            return await peer.ask(method, *args)
+            peer = await self._found()
+            return await watched(peer, self._config, method, *args)
         except PeerGone as error:
-            self._peer = None
+            if peer is not None and peer is self._peer:
+                self._peer = None
+                if isinstance(error, PeerSilent):
+                    await self._cluster.kill(peer)
             raise JournalUnavailable(str(error)) from None
+
+    async def _found(self) -> Peer:
+        async with self._finding:
+            if self._peer is None:
+                self._peer = await self._cluster.journal()
+            return self._peer

@@ -246,9 +246,7 @@ class Runtime:
         if version is not None and version < 0:
             raise ValueError(f"version must be 0 or more, got {version}")
         checked = target(type, id)
-        found = await hydrate(
-            definition_of(type), StreamId(checked.category, id), self._journal, version=version
-        )
+        found = await hydrate(definition_of(type), StreamId(checked.category, id), self._journal, version=version)
         if version is not None and found.version < version:
             raise ValueError(f"{checked.category}/{id} is at version {found.version}, it has no {version}")
         return found.instance  # type: ignore[return-value]

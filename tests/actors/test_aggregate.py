@@ -45,7 +45,7 @@ class Basket(Aggregate, category="basket", snapshot_every=10, idle_s=2.5):
     LIMIT: ClassVar[int] = 3
     items: list[str] = []  # noqa: RUF012
     prices: dict[str, int] = field(default_factory=dict)
-    address: Address = Address()  # noqa: RUF009
+    address: Address = Address()
     total: int = 0
 
     @command

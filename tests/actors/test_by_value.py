@@ -1,4 +1,4 @@
-"""Classes from `__main__`, a prompt or a notebook: they reach a host by value, and must work there all the same."""
+"""Classes from `__main__`, a prompt or a notebook: they reach a host by value, and must work there too."""
 
 import subprocess
 import sys

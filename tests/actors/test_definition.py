@@ -3,6 +3,7 @@
 import pickle
 import re
 import threading
+import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -203,7 +204,7 @@ def test_a_snapshot_restores_the_state_at_its_version() -> None:
         definition.restore(copy, b"\x80", 2)
 
 
-# -- mistakes ------------------------------------------------------------------------------------------------------
+# -- mistakes ----------------------------------------------------------------------------------------------------
 
 
 def unhandled_event() -> None:
@@ -266,7 +267,7 @@ def command_shadows_field() -> None:
         deposit: int = 0
 
         @command
-        def deposit(self) -> None: ...  # type: ignore[no-redef]
+        def deposit(self) -> None: ...  # type: ignore[no-redef]  # noqa: F811
 
 
 def command_shadows_inherited_field() -> None:
@@ -505,7 +506,6 @@ def test_a_mixin_brings_fields_and_commands() -> None:
 
 def test_an_empty_class_passes_as_a_skeleton_does() -> None:
     """cloudpickle makes a class with nothing in it first, without its keywords."""
-    import types
 
     class Keyworded(Aggregate, abstract=True, category="k"):
         @command
@@ -547,4 +547,45 @@ def test_state_is_read_bases_first() -> None:
     class Derived(Base):
         a: int = 0
 
-    assert list(State(Derived, None).fields) == ["b", "a"]
+    assert list(State(Derived, {}).fields) == ["b", "a"]
+
+
+FORWARD = """
+from __future__ import annotations
+from dataclasses import dataclass
+from holdfast.actors import Aggregate, command, event, on
+
+@event("forward.listed")
+class Listed:
+    item: Item
+
+class Shop(Aggregate):
+    items: list[Item] = []
+    last: Item | None = None
+
+    @command
+    def list(self, name: str) -> Receipt:
+        self.emit(Listed(Item(name)))
+        return Receipt(len(self.items))
+
+    @on(Listed)
+    def _listed(self, event: Listed) -> None:
+        self.items.append(event.item)
+        self.last = event.item
+
+@dataclass
+class Item:
+    name: str
+"""
+
+
+def test_annotations_may_name_what_is_defined_further_down() -> None:
+    """They are looked at again when the aggregate is first used; what is still missing then is named."""
+    namespace: dict[str, Any] = {"__name__": "__main__"}  # as at a prompt
+    exec(FORWARD, namespace)
+    with pytest.raises(DefinitionError, match=r"Shop: reply of Shop\.list: 'Receipt' names nothing"):
+        definition_of(namespace["Shop"])
+    exec("@dataclass\nclass Receipt:\n    count: int\n", namespace)
+    definition = definition_of(namespace["Shop"])
+    assert definition.commands["list"].reply.decode(b"\x81\xa5count\x03") == namespace["Receipt"](3)
+    assert namespace["Shop"].__annotations__["last"] == namespace["Item"] | None

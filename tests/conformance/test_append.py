@@ -173,6 +173,15 @@ async def test_a_resend_is_recognised_after_later_appends(journal):
         assert await scribe.store.append([append]) == [Appended(version=2, position=2)]
 
 
+async def test_the_same_command_with_another_outcome_is_no_resend(journal):
+    """A command that ran twice may have decided twice: the second owner must hear that the first one's events stand."""
+    async with journal() as scribe:
+        await scribe.append(scribe.event("c1", payload=b"\x01"), at=0)
+        second = await scribe.append(scribe.event("c1", payload=b"\x02"), at=0)
+        assert isinstance(second, VersionConflict)
+        assert [event.payload for event in await scribe.store.read_stream(ALICE)] == [b"\x01"]
+
+
 async def test_an_append_twice_in_one_batch_is_written_once(journal):
     """The second of the two is a resend like any other."""
     async with journal() as scribe:

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
@@ -413,7 +414,7 @@ def test_plain_maps_come_back(value: dict[str, Any]) -> None:
 
 def test_metadata_that_is_not_plain_is_refused_by_name() -> None:
     """The error says which entry it is."""
-    with pytest.raises(CodecError, match="metadata: .*'who'"):
+    with pytest.raises(CodecError, match=r"metadata: .*'who'"):
         encode_plain({"who": object()})
     with pytest.raises(CodecError, match="metadata"):
         decode_plain(b"\x01")
@@ -427,3 +428,59 @@ def test_canonical_bytes_do_not_depend_on_order_but_on_types() -> None:
     assert len({encode_canonical(value) for value in values}) == len(values)
     with pytest.raises(CodecError):
         encode_canonical(object())
+
+
+def module(name: str, source: str) -> Any:
+    made = types.ModuleType(name)
+    sys.modules[name] = made
+    exec("from __future__ import annotations\n" + source, vars(made))
+    return made
+
+
+RECORDS = """
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, TypedDict
+
+@dataclass
+class Item:
+    name: str
+
+@dataclass
+class Order:
+    LIMIT: ClassVar[int] = 5
+    items: list[Item]
+    parent: Order | None = None
+
+class Pair(NamedTuple):
+    one: Item
+    two: str | bytes
+
+class Row(TypedDict):
+    item: Item
+    note: str | bytes
+"""
+
+
+def test_text_means_what_it_means_where_it_was_written() -> None:
+    """Names given with the codec only fill gaps; the same name may mean something else there."""
+    there = module("codec_records", RECORDS)
+    names = {"__name__": "elsewhere", "Item": int, "Order": str}
+    for cls, value in (
+        (there.Order, there.Order([there.Item("a")], there.Order([]))),
+        (there.Pair, there.Pair(there.Item("a"), b"x")),
+        (there.Row, {"item": there.Item("a"), "note": "x"}),
+    ):
+        codec = Codec[Any](cls, "value", names=names)
+        assert codec.decode(codec.encode(value)) == value
+    assert there.Order.__annotations__["items"] == list[there.Item]
+
+
+def test_a_class_that_names_itself_is_not_mistaken_for_an_older_one() -> None:
+    """As when a notebook's cell is run twice."""
+    older = module("codec_notebook", RECORDS)
+    again = dict(vars(older))
+    exec("from __future__ import annotations\n" + RECORDS, again)  # the older classes still stand in the module
+    newer = again["Order"]
+    Codec[Any](newer, "value", names=vars(older))
+    assert newer is not older.Order
+    assert newer.__annotations__["parent"] == newer | None

@@ -1,7 +1,7 @@
 """Handlers: the only methods that change state. `@on(Deposited)` applies that event, live and in every replay."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast, overload
+from typing import Any, TypeVar, overload
 
 __all__ = ["handled_by", "on"]
 
@@ -47,5 +47,5 @@ def on(*events: Any) -> Any:
 
 def handled_by(function: Any) -> tuple[Any, ...] | None:
     """The events that a method applies; None if it is no handler."""
-    handles: Any = getattr(function, ATTRIBUTE, None)
-    return cast("tuple[Any, ...]", handles) if isinstance(handles, tuple) else None
+    handles: tuple[Any, ...] | None = getattr(function, ATTRIBUTE, None)
+    return handles

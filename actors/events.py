@@ -6,7 +6,7 @@ plain text; the codec does not, since Ray must be able to send the class by valu
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, dataclass_transform
 from weakref import WeakValueDictionary
 
@@ -60,9 +60,9 @@ def event_name(cls: Any) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def event_codec(cls: type) -> Codec[Any]:
-    """A codec of an event class."""
-    return Codec(cls, f"event {event_name(cls)}")
+def event_codec(cls: type, names: Mapping[str, Any]) -> Codec[Any]:
+    """A codec of an event class; `names`: what its annotations may refer to."""
+    return Codec(cls, f"event {event_name(cls)}", names=names)
 
 
 def _check_name(name: Any) -> None:

@@ -1,0 +1,150 @@
+"""The output gate: what one aggregate has done ahead of the disk, and everybody who waits for the disk because of it.
+
+Commands run on tentative state. Their events gather in the *pending* append; while another one is *in flight*, that is
+where the next commands add theirs. A reply, and every reply that saw a version not yet durable, is held at the append
+that it depends on, and goes out when that is durable. At most one append is in flight, so versions cannot overtake.
+
+Before this: a command has run. After this: its caller may know.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from holdfast.journal.records import Append, KeyedReply, NewEvent, StreamId
+
+from .calls import Call, Kind
+
+__all__ = ["Ahead", "Done", "OutputGate"]
+
+RECORD_BYTES = 64
+"""What a record costs beside its payload, so that a great many empty ones count too."""
+
+Key = tuple[bool, str]
+
+
+class Done:
+    """What a command did, as far as a second copy of it needs to know. `ahead`: the append that it is part of."""
+
+    __slots__ = ("ahead", "fingerprint", "reply")
+
+    def __init__(self, reply: bytes, fingerprint: bytes, ahead: "Ahead | None" = None) -> None:
+        self.reply, self.fingerprint, self.ahead = reply, fingerprint, ahead
+
+
+class Ahead:
+    """What will be, or is, one append; and who waits for it. Emptied, and marked durable, when it is."""
+
+    __slots__ = ("bytes", "done", "durable", "events", "held", "keys")
+
+    def __init__(self) -> None:
+        self.events: list[NewEvent] = []
+        self.keys: list[KeyedReply] = []
+        self.bytes = 0
+        self.done: dict[Key, Done] = {}
+        self.held: list[tuple[Call, Kind, Any]] = []
+        self.durable = False
+
+
+class OutputGate:
+    """The gate of one activation. `durable`: the version that the journal holds."""
+
+    __slots__ = ("_recent", "durable", "in_flight", "pending")
+
+    def __init__(self, durable: int = 0) -> None:
+        self.durable = durable
+        self.pending: Ahead | None = None  # of finished commands, not yet sent
+        self.in_flight: Ahead | None = None
+        self._recent: dict[Key, Done] = {}  # durable, but later than what waiting calls were told by the journal
+
+    @property
+    def clear(self) -> bool:
+        """All that was done is durable, and nobody waits."""
+        return self.pending is None and self.in_flight is None
+
+    @property
+    def wants_append(self) -> bool:
+        """Something is finished and not on its way to the disk, and nothing else is."""
+        return self.pending is not None and self.in_flight is None
+
+    @property
+    def pending_bytes(self) -> int:
+        """About what the next append weighs."""
+        return 0 if self.pending is None else self.pending.bytes
+
+    # -- before the append ---------------------------------------------------------------------------------------
+
+    def add(self, call: Call, events: Sequence[NewEvent], key: KeyedReply | None, reply: bytes) -> None:
+        """A command is finished: this is what has to become durable before its caller may know."""
+        ahead = self.pending = self.pending or Ahead()
+        ahead.events += events
+        ahead.bytes += len(reply) + sum(len(e.payload) + len(e.metadata) + RECORD_BYTES for e in events)
+        if key is not None:
+            ahead.keys.append(key)
+            ahead.bytes += len(key.key) + RECORD_BYTES
+        ahead.done[call.keyed, call.command_id] = Done(reply, call.fingerprint, ahead)
+
+    def hold(self, call: Call, kind: Kind, value: Any) -> None:
+        """Answer a call that has seen the newest state: now if all of it is durable, else when it is."""
+        ahead = self.pending or self.in_flight
+        if ahead is None:
+            call.resolve(call, kind, value)
+        else:
+            ahead.held.append((call, kind, value))
+
+    # -- copies --------------------------------------------------------------------------------------------------
+
+    def find(self, call: Call) -> Done | None:
+        """What an earlier copy of this call did, as far as the journal could not have told yet."""
+        key = (call.keyed, call.command_id)
+        for ahead in (self.pending, self.in_flight):
+            if ahead is not None and key in ahead.done:
+                return ahead.done[key]
+        return self._recent.get(key)
+
+    def answer(self, call: Call, done: Done, kind: Kind, value: Any) -> None:
+        """Answer a copy of a call as soon as the original is durable: now, if it is."""
+        if done.ahead is None or done.ahead.durable:
+            call.resolve(call, kind, value)
+        else:
+            done.ahead.held.append((call, kind, value))
+
+    def forget_recent(self) -> None:
+        """No call waits that was looked up earlier: the next look-up finds in the journal what is forgotten here."""
+        if self._recent:
+            self._recent = {}
+
+    # -- the append ----------------------------------------------------------------------------------------------
+
+    def take(self, stream: StreamId, owner: str, epoch: int) -> tuple[Append, int]:
+        """The pending append, which is in flight from now on, and its size in bytes."""
+        ahead = self.pending
+        assert ahead is not None, f"{stream}: there is nothing to append"
+        assert self.in_flight is None, f"{stream}: an append is in flight"
+        self.pending, self.in_flight = None, ahead
+        append = Append(
+            stream=stream,
+            owner=owner,
+            epoch=epoch,
+            expected_version=self.durable,
+            events=tuple(ahead.events),
+            keys=tuple(ahead.keys),
+        )
+        return append, ahead.bytes
+
+    def settle(self) -> None:
+        """What was in flight is durable: everybody who waited for it may know."""
+        ahead, self.in_flight = self.in_flight, None
+        assert ahead is not None, "only what is in flight can become durable"
+        self.durable += len(ahead.events)
+        ahead.durable = True
+        self._recent |= ahead.done
+        held, ahead.held, ahead.done = ahead.held, [], {}
+        for call, kind, value in held:
+            call.resolve(call, kind, value)
+
+    def drop(self) -> Iterable[tuple[Call, Kind]]:
+        """Nothing of what is ahead counts any more. Returns those who waited for it, in order."""
+        dropped = [ahead for ahead in (self.in_flight, self.pending) if ahead is not None]
+        self.pending = self.in_flight = None
+        self._recent = {}
+        return [(call, kind) for ahead in dropped for call, kind, _ in ahead.held]
