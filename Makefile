@@ -19,8 +19,13 @@ $(READY): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer found; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@echo "setting up .venv with $(PYTHON), once"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]' --group dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1' 2>.venv/setup.log \
+		|| { cat .venv/setup.log >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]' --group dev \
+		>.venv/setup.log 2>&1 || { cat .venv/setup.log >&2; exit 1; }
+	@# Type checkers run no import hooks: this path entry shows them an editable install as they would see a wheel.
+	@$(BIN)/python -c 'import pathlib, site; \
+		pathlib.Path(site.getsitepackages()[0], "holdfast-types.pth").write_text(str(pathlib.Path("tests/types").resolve()))'
 	@touch $@
 
 demo: $(READY)

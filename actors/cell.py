@@ -308,23 +308,29 @@ class Cell:
         unit = Unit(self.host.definition, self.instance, command, self._context(call), self.host.peers)
         try:
             command.check(call.args, call.kwargs)
+            if command.is_async or (is_query and call.trace.linearizable):
+                self._begin(call, unit)
+                return
             result = unit.run(call.args, call.kwargs)
         except BaseException as error:  # SystemExit too: one caller's command must not end the others' host
             self._failed(call, unit, error)
-            return
-        if command.is_async or (is_query and call.trace.linearizable):
-            self._current = call
-            self._timer = asyncio.get_running_loop().call_later(call.deadline - self.host.now(), self._overdue, call)
-            self._start(self._finish(call, unit, result))
         else:
             self._completed(call, unit, result)
 
-    async def _finish(self, call: Call, unit: Unit, result: Any) -> None:
-        """The part of a call that awaits: an async method, or the confirmation of a linearizable query. The
-        mailbox waits for it, until it is done or its caller's deadline has passed."""
+    def _begin(self, call: Call, unit: Unit) -> None:
+        self._current = call
+        loop, remaining_s = asyncio.get_running_loop(), call.deadline - self.host.now()
+        self._timer = loop.call_later(remaining_s, self._overdue, call)
+        self._start(self._finish(call, unit))
+
+    async def _finish(self, call: Call, unit: Unit) -> None:
+        """A call that awaits: an async method, or the confirmation of a linearizable query. The mailbox waits for
+        it, until it is done or its caller's deadline has passed."""
         CALLER.set(unit)  # this task's own context: references that the command holds know their caller
+        result: Any = None
         error: BaseException | None = None
         try:
+            result = unit.run(call.args, call.kwargs)
             if unit.command.is_async:
                 result = await unit.awaiting(result)
             if unit.command.is_query and call.trace.linearizable:

@@ -124,13 +124,18 @@ class RayPeer:
 
     async def responds(self, within_s: float) -> bool:
         """Whether its process turns. One that Ray knows to be starting, or dead, counts as responding: requests wait
-        for the first, and fail at once at the second."""
+        for the first, and fail at once at the second. So does one that died, or was started again, meanwhile."""
         with contextlib.suppress(ray.exceptions.RayError):
-            try:
-                await asyncio.wait_for(_awaitable(self.handle.alive.remote()), within_s)
-            except TimeoutError:
-                return bool(self.handle._get_local_state() != _ALIVE)
+            if self._is_up():
+                try:
+                    await asyncio.wait_for(_awaitable(self.handle.alive.remote()), within_s)
+                except TimeoutError:
+                    return not self._is_up()
         return True
+
+    def _is_up(self) -> bool:
+        """As far as this process has been told."""
+        return bool(self.handle._get_local_state() == _ALIVE)
 
 
 class RayCluster:

@@ -80,11 +80,12 @@ class _Error:
     def of(cls, error: BaseException) -> "_Error":
         """Its parts, and where it was raised, as a note. The exception itself, which is the user's, stays as it is."""
         reduced: Any = _builtin(type(error)).__reduce__(error)
-        attributes = {**_slots(error), **(reduced[2] if len(reduced) > 2 and reduced[2] else {})}
+        plain = isinstance(error, OSError) and error.errno is None  # its arguments are its own, not errno and so on
+        attributes: dict[str, Any] = {**_slots(error), **(reduced[2] if len(reduced) > 2 and reduced[2] else {})}
         if not isinstance(error, Rejected) and error.__traceback__ is not None:  # a rejection is an answer
             where = "where it was raised:\n" + "".join(traceback.format_tb(error.__traceback__)).rstrip()
             attributes["__notes__"] = [*attributes.get("__notes__", ()), where]
-        return cls(type(error), reduced[1], error.args, attributes)
+        return cls(type(error), () if plain else reduced[1], error.args, attributes)
 
     def rebuild(self) -> BaseException:
         """The exception again; no constructor of the user's is called."""

@@ -40,7 +40,7 @@ from .resident import JournalWay
 __all__ = ["Opening", "Runtime", "Statistics"]
 
 A = TypeVar("A", bound=Aggregate)
-PlacementChoice = Placement | Mapping[type[Aggregate], Placement]
+PlacementChoice = Placement | Mapping[Any, Placement]  # keys are types; a mapping would be invariant in them
 
 RETIRE_S = 5.0
 

@@ -22,6 +22,7 @@ from holdfast.actors.definition import definition_of
 from holdfast.actors.host import Host
 from holdfast.actors.limits import HostLimits
 from holdfast.journal.client import JournalClient
+from holdfast.journal.errors import JournalUnavailable
 from holdfast.journal.memory import MemoryStore
 from holdfast.journal.records import StreamId
 from holdfast.journal.server import JournalServer
@@ -228,6 +229,11 @@ async def no_pause(_: float) -> None:
     await asyncio.sleep(0)
 
 
+async def give_up(_: float) -> None:
+    """Instead of a pause: for a client of the journal that asks once."""
+    raise JournalUnavailable("it was asked once")
+
+
 async def turns(count: int = 200) -> None:
     """Let everything happen that can happen without anything new from outside."""
     for _ in range(count):
@@ -246,7 +252,7 @@ class Bench:
         self._lives = itertools.count(1)
 
     def new_client(self, **how: Any) -> JournalClient:
-        return JournalClient(DirectLink(self.server), pause=no_pause, **{"patience_s": 5.0, **how})
+        return JournalClient(DirectLink(self.server), **{"pause": no_pause, "patience_s": 5.0, **how})
 
     async def __aenter__(self) -> "Bench":
         await self.server.start()

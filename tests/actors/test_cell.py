@@ -4,7 +4,7 @@ import asyncio
 
 import msgspec
 import pytest
-from hf_host import Again, Bench, Client, Log, Persistent, door, failure, turns
+from hf_host import Again, Bench, Client, Persistent, door, failure, give_up, turns
 
 from holdfast.actors import (
     CallCycle,
@@ -351,6 +351,7 @@ async def test_a_call_whose_deadline_passed_before_it_started_is_not_executed():
         await d.reached.wait()
         late = client.start("a", "put", "late", timeout_s=5)
         resent = client.start("a", "put", "resent", timeout_s=5, maybe=True)
+        await turns()
         bench.clock.advance(6)
         d.open.set()
         assert await slow == 2
@@ -481,7 +482,7 @@ async def test_a_lost_acknowledgement_is_asked_for_again_and_nothing_is_done_twi
 async def test_an_append_of_unknown_outcome_that_was_written_is_not_done_again(key):
     """Nobody answers, so the caller is told AGAIN, maybe executed; the resent command gets the first reply."""
     async with Bench() as bench:
-        client = Client(await bench.host(journal=bench.new_client(patience_s=0.0)))
+        client = Client(await bench.host(journal=bench.new_client(pause=give_up)))
         bench.store.lose("append")
         how = {"key": key} if key else {"command_id": "c"}
         again = await failure(client.start("a", "put", "x", **how))
@@ -493,7 +494,7 @@ async def test_an_append_of_unknown_outcome_that_was_written_is_not_done_again(k
 async def test_an_append_of_unknown_outcome_that_was_not_written_is_done_when_resent():
     """The journal does not know it: so it is new."""
     async with Bench() as bench:
-        client = Client(await bench.host(journal=bench.new_client(patience_s=0.0)))
+        client = Client(await bench.host(journal=bench.new_client(pause=give_up)))
         bench.store.fail("append", error=JournalUnavailable("gone"))
         again = await failure(client.start("a", "put", "x", command_id="c"))
         assert again.maybe
@@ -533,22 +534,23 @@ async def test_a_version_conflict_makes_it_hydrate_and_its_callers_ask_again():
 
 
 async def test_a_duplicate_key_is_resolved_by_looking_it_up():
-    """Somebody recorded the key meanwhile: the command counts as done, with their reply."""
+    """Somebody recorded the key after it was looked up: the command counts as done, with their reply."""
     async with Bench() as bench:
-        host = await bench.host()
-        client = Client(host)
-        await client.call("a", "put", "ours", key="k")
+        client = Client(await bench.host())
+        b = StreamId("log", "b")
+        await client.call("a", "put", "x", key="k")
+        await client.call("b", "look")
         recorded = (await bench.journal.find_keyed(A, ["k"]))["k"]
-        await bench.journal.claim("intruder", "i")
         theirs = KeyedReply(key="k", fingerprint=recorded.fingerprint, version=0, reply=recorded.reply)
-        await bench.journal.append(
-            Append(
-                stream=StreamId("log", "b"), owner="intruder", epoch=1, expected_version=0, events=(), keys=(theirs,)
+        with bench.store.hold("find_keyed", after=True) as answer:
+            call = client.start("b", "put", "x", key="k")
+            await answer.reached.wait()
+            await bench.journal.claim("intruder", "i")
+            await bench.journal.append(
+                Append(stream=b, owner="intruder", epoch=1, expected_version=0, events=(), keys=(theirs,))
             )
-        )
-        with bench.store.hold("append") as disk:  # b is looked up before the intruder writes, appended after
-            assert await client.call("b", "put", "ours", key="k") == 1
-            assert not disk.reached.is_set()
+        assert (await failure(call)).maybe
+        assert await client.call("b", "put", "x", key="k", maybe=True) == 1
         assert await bench.items("b") == []
 
 
@@ -612,7 +614,7 @@ async def test_an_event_that_no_code_applies_hurts_its_callers_alone():
 async def test_an_unreachable_journal_gives_waiting_calls_back(error):
     """Nothing was executed; the caller's line decides how long to try."""
     async with Bench() as bench:
-        client = Client(await bench.host(journal=bench.new_client(patience_s=0.0)))
+        client = Client(await bench.host(journal=bench.new_client(pause=give_up)))
         bench.store.fail("load", error=error)
         again = await failure(client.start("a", "put", "x"))
         assert (again.moved, again.maybe) == (False, False)
@@ -850,7 +852,7 @@ async def test_a_resent_query_needs_no_look_up():
 async def test_a_look_up_that_gets_no_answer_gives_the_calls_back():
     """Whether they were executed is still unknown, so they are not run."""
     async with Bench() as bench:
-        client = Client(await bench.host(journal=bench.new_client(patience_s=0.0)))
+        client = Client(await bench.host(journal=bench.new_client(pause=give_up)))
         await client.call("a", "look")
         bench.store.fail("find_keyed", error=JournalUnavailable("gone"))
         keyed, plain = client.send(client.wire("a", "put", "x", key="k"), client.wire("a", "put", "y"))
@@ -874,7 +876,7 @@ async def test_a_look_up_that_fails_for_good_is_told_to_those_who_need_it():
 async def test_what_was_looked_up_for_an_earlier_activation_does_not_count():
     """The append that a look-up raced with had an unknown outcome: after it the journal is asked again."""
     async with Bench() as bench:
-        client, d = Client(await bench.host(journal=bench.new_client(patience_s=0.0))), door("d")
+        client, d = Client(await bench.host(journal=bench.new_client(pause=give_up))), door("d")
         await client.call("a", "look")
         bench.store.lose("append")
         with bench.store.hold("append", after=True) as answer:
@@ -1027,8 +1029,3 @@ async def test_a_version_conflict_named_by_a_test_is_no_special_case():
         bench.store.reject(VersionConflict("log/a", 0, 9), streams=[A], times=2)
         calls = [Persistent(lambda: host).call(id, "put", "x") for id in "abab"]
         assert sorted(await asyncio.gather(*calls)) == [1, 1, 2, 2]
-
-
-async def test_the_log_of_the_tests_is_typed_as_users_see_it():
-    """A reminder that the bench runs the code that users write."""
-    assert Log.__holdfast_options__.category == "log"

@@ -82,9 +82,7 @@ async def test_a_stale_host_is_fenced_by_a_newer_claim_and_ends(world: Any) -> N
         assert [host.epoch for host in statistics.hosts] == [epoch + 1]
 
 
-async def test_a_resumed_host_cannot_write_after_its_name_was_claimed(
-    world: Any, kill: Callable[..., None]
-) -> None:
+async def test_a_resumed_host_cannot_write_after_its_name_was_claimed(world: Any, kill: Callable[..., None]) -> None:
     """Paused with a command inside, resumed after the claim: the command is done once, by the successor."""
     slow = Config(suspect_s=60, paused_s=60)  # nobody takes the host for dead: it is the journal that refuses it
     async with world.open(placement=Sharded(1), config=slow) as runtime:

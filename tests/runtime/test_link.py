@@ -70,7 +70,15 @@ class FakeHost:
 
 def pending(value: Any, timeout_s: float = 5.0) -> Pending:
     return Pending(
-        "a", "m", (value,), {}, command_id=f"c{value}", keyed=False, maybe_executed=False, timeout_s=timeout_s, trace=None
+        "a",
+        "m",
+        (value,),
+        {},
+        command_id=f"c{value}",
+        keyed=False,
+        maybe_executed=False,
+        timeout_s=timeout_s,
+        trace=None,
     )
 
 

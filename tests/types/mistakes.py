@@ -1,14 +1,7 @@
 """Mistakes that type checkers must see: every line marked `# error` and no other. Never run."""
 
-from typing import TypeVar
-
 from holdfast.actors import Aggregate, command, event, on, query
-
-A = TypeVar("A", bound=Aggregate)
-
-
-def get(type: type[A], id: str) -> A:
-    raise NotImplementedError
+from holdfast.runtime import Runtime
 
 
 @event("account.deposited")
@@ -37,8 +30,8 @@ class Account(Aggregate, category=5):  # error
     def _deposited(self, event: Closed) -> None: ...
 
 
-async def main() -> None:
-    account = get(Account, "a")
+async def main(runtime: Runtime) -> None:
+    account = runtime.get(Account, "a")
     await account.deposit("x")  # error
     await account.deposit()  # error
     await account.deposit(1, 2)  # error

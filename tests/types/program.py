@@ -1,15 +1,11 @@
 """What users write, as type checkers see it: checked by tests/test_types.py, never run."""
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar, assert_type
+from typing import assert_type
 
 from holdfast.actors import Aggregate, command, event, on, query
 from holdfast.actors.testing import given
-
-A = TypeVar("A", bound=Aggregate)
-
-
-def get(type: type[A], id: str) -> A: ...  # type: ignore[empty-body]
+from holdfast.runtime import BlockingRuntime, Dedicated, RecordedEvent, Runtime, Sharded, Statistics
 
 
 @event("account.deposited")
@@ -52,8 +48,8 @@ class Account(Aggregate, category="account", snapshot_every=10):
     def _noted(self, event: Closed | Deposited) -> None: ...
 
 
-async def main() -> None:
-    account = get(Account, "a")
+async def main(runtime: Runtime) -> None:
+    account = runtime.get(Account, "a")
     assert_type(account, Account)
     assert_type(await account.deposit(1), int)
     assert_type(await account.deposit(amount=1, note="x"), int)
@@ -63,3 +59,24 @@ async def main() -> None:
     later: Callable[[str, int], Awaitable[str]] = account.transfer
     await later("b", 2)
     assert_type(Deposited(1, "x").note, str)
+
+
+async def front_door() -> None:
+    placement = {Account: Sharded(2)}
+    async with Runtime.open("sqlite:///bank.db", placement=placement) as runtime:
+        assert_type(runtime, Runtime)
+        assert_type(await runtime.get(Account, "a", idempotency_key="k", timeout_s=1.5).deposit(1), int)
+        assert_type((await runtime.state_at(Account, "a", version=3)).balance, int)
+        assert_type(await runtime.passivate(Account, "a"), bool)
+        assert_type(await runtime.statistics(), Statistics)
+        async for recorded in runtime.read(Account, "a", after=3):
+            assert_type(recorded, RecordedEvent)
+    opened = await Runtime.local()
+    assert_type(opened, Runtime)
+    await opened.close()
+
+
+def blocking() -> None:
+    with Runtime.open("sqlite:///bank.db", placement=Dedicated()) as runtime:
+        assert_type(runtime, BlockingRuntime)
+        print(runtime.get(Account, "a").deposit(1))

@@ -1,0 +1,190 @@
+"""The feed: the log as commands, in the order of time, thousands under way at once.
+
+Commands to one application arrive in the order in which they are made here, so an application's steps stay in order
+while those of different applications overtake each other. When all answers of a day are in, each clerk of that day
+reports it, under an idempotency key: a report that is sent twice counts once.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import date
+from itertools import groupby
+
+from holdfast.actors import Rejected
+from holdfast.runtime import Runtime
+
+from .domain import Clerk, LoanApplication, WorkItem
+from .log import Line, Log
+
+__all__ = ["Answers", "Incident", "feed"]
+
+UNDER_WAY_MAX = 4000  # commands without an answer; more only wait longer
+STARTING_MAX = 2  # clerks whose process starts: with more, a host that was killed queues for its turn behind them
+PATIENCE_S = 120.0  # for a clerk's report: its process may have to start, beside all the rest
+
+Send = Callable[[LoanApplication, Line], Awaitable[int]]
+
+COMMANDS: dict[tuple[str, str], Send] = {
+    ("A_SUBMITTED", "COMPLETE"): lambda it, line: it.submit(line.at, line.clerk, line.amount),
+    ("A_PARTLYSUBMITTED", "COMPLETE"): lambda it, line: it.partly_submit(line.at, line.clerk),
+    ("A_PREACCEPTED", "COMPLETE"): lambda it, line: it.preaccept(line.at, line.clerk),
+    ("A_ACCEPTED", "COMPLETE"): lambda it, line: it.accept(line.at, line.clerk),
+    ("A_FINALIZED", "COMPLETE"): lambda it, line: it.finalize(line.at, line.clerk),
+    ("A_DECLINED", "COMPLETE"): lambda it, line: it.decline(line.at, line.clerk),
+    ("A_CANCELLED", "COMPLETE"): lambda it, line: it.cancel(line.at, line.clerk),
+    ("A_APPROVED", "COMPLETE"): lambda it, line: it.approve(line.at, line.clerk),
+    ("A_REGISTERED", "COMPLETE"): lambda it, line: it.register(line.at, line.clerk),
+    ("A_ACTIVATED", "COMPLETE"): lambda it, line: it.activate(line.at, line.clerk),
+    ("O_SELECTED", "COMPLETE"): lambda it, line: it.select_offer(line.at, line.clerk),
+    ("O_CREATED", "COMPLETE"): lambda it, line: it.create_offer(line.at, line.clerk),
+    ("O_SENT", "COMPLETE"): lambda it, line: it.send_offer(line.at, line.clerk),
+    ("O_SENT_BACK", "COMPLETE"): lambda it, line: it.receive_offer(line.at, line.clerk),
+    ("O_ACCEPTED", "COMPLETE"): lambda it, line: it.accept_offer(line.at, line.clerk),
+    ("O_DECLINED", "COMPLETE"): lambda it, line: it.decline_offer(line.at, line.clerk),
+    ("O_CANCELLED", "COMPLETE"): lambda it, line: it.cancel_offer(line.at, line.clerk),
+}
+WORK: dict[str, Callable[[LoanApplication, Line, WorkItem], Awaitable[int]]] = {
+    "SCHEDULE": lambda it, line, item: it.schedule_work(line.at, line.clerk, item),
+    "START": lambda it, line, item: it.start_work(line.at, line.clerk, item),
+    "COMPLETE": lambda it, line, item: it.complete_work(line.at, line.clerk, item),
+}
+
+
+@dataclass(slots=True)
+class Incident:
+    """Something that is done to the cluster while line `number` is fed. `at`: seconds into the feed."""
+
+    number: int
+    name: str
+    strike: Callable[[], Awaitable[int]]
+    at: float = -1.0
+    pid: int = 0
+
+
+@dataclass(slots=True)
+class Answers:
+    """What the callers were told. By line number: the `versions` acknowledged (0: rejected, why is in `rejected`),
+    and the times in seconds into the feed when each command was `sent` and when its answer came.
+    `reports`: of each clerk, the versions acknowledged."""
+
+    versions: list[int]
+    sent: list[float]
+    answered: list[float]
+    rejected: dict[int, Rejected] = field(default_factory=dict)
+    reports: dict[str, list[int]] = field(default_factory=dict)
+    took: float = 0.0
+
+    @classmethod
+    def none(cls, lines: int) -> "Answers":
+        """Before the first command: -1 stands for no answer."""
+        return cls([-1] * lines, [0.0] * lines, [0.0] * lines)
+
+    @property
+    def acknowledged(self) -> int:
+        """Commands that were done."""
+        return sum(version > 0 for version in self.versions)
+
+    def waits(self) -> list[float]:
+        """How long each caller waited, in seconds, the longest last."""
+        return sorted(b - a for a, b in zip(self.sent, self.answered, strict=True))
+
+    def caught(self, incident: Incident) -> list[float]:
+        """How long those waited whose command was under way when it struck, the longest last."""
+        pairs = zip(self.sent, self.answered, strict=True)
+        return sorted(b - a for a, b in pairs if a <= incident.at < b)
+
+
+async def feed(
+    runtime: Runtime, log: Log, incidents: list[Incident], progress: Callable[[int], None] = lambda lines: None
+) -> Answers:
+    """Send the whole log; return when every command and every report has its answer. `progress` hears of each
+    batch of answers. Raises an `ExceptionGroup` of anything that is not a rejection."""
+    feeding = _Feeding(runtime, log, progress)
+    async with asyncio.TaskGroup() as group:
+        await feeding.run(group, incidents)
+    feeding.answers.took = feeding.now()
+    return feeding.answers
+
+
+class _Feeding:
+    """One run through a log."""
+
+    def __init__(self, runtime: Runtime, log: Log, progress: Callable[[int], None]) -> None:
+        self.log, self.progress = log, progress
+        self.answers = Answers.none(len(log.lines))
+        self._runtime, self._started = runtime, time.perf_counter()
+        self._room = asyncio.Semaphore(UNDER_WAY_MAX)
+        self._starting = asyncio.Semaphore(STARTING_MAX)
+        self._in_turn = {clerk: asyncio.Lock() for clerk in log.clerks}
+        self._applications = {case: runtime.get(LoanApplication, case) for case in log.cases}
+
+    def now(self) -> float:
+        return time.perf_counter() - self._started
+
+    async def run(self, group: asyncio.TaskGroup, incidents: list[Incident]) -> None:
+        ahead = {incident.number: incident for incident in incidents}
+        days: asyncio.Queue[tuple[date, list[Line], set[asyncio.Task[None]]] | None] = asyncio.Queue()
+        group.create_task(self._report(group, days))
+        for day, lines in groupby(self.log.lines, key=lambda line: line.at.date()):
+            done, under_way = list(lines), set[asyncio.Task[None]]()
+            for line in done:
+                await self._room.acquire()
+                under_way.add(group.create_task(self._send(line)))
+                if line.number in ahead:
+                    group.create_task(self._strike(ahead[line.number]))
+            days.put_nowait((day, done, under_way))
+        days.put_nowait(None)
+
+    async def _send(self, line: Line) -> None:
+        application, answers, number = self._applications[line.case], self.answers, line.number
+        answers.sent[number] = self.now()
+        try:
+            if line.activity.startswith("W_"):
+                item = WorkItem(line.activity.removeprefix("W_"))
+                answers.versions[number] = await WORK[line.lifecycle](application, line, item)
+            else:
+                answers.versions[number] = await COMMANDS[line.activity, line.lifecycle](application, line)
+        except Rejected as rejection:
+            answers.versions[number] = 0
+            answers.rejected[number] = rejection
+        finally:
+            answers.answered[number] = self.now()
+            self._room.release()
+
+    async def _strike(self, incident: Incident) -> None:
+        incident.pid = await incident.strike()
+        incident.at = self.now()
+
+    async def _report(
+        self,
+        group: asyncio.TaskGroup,
+        days: "asyncio.Queue[tuple[date, list[Line], set[asyncio.Task[None]]] | None]",
+    ) -> None:
+        """Day by day, when all its answers are in: have its clerks report it."""
+        while (ended := await days.get()) is not None:
+            day, lines, under_way = ended
+            await asyncio.wait(under_way)
+            self.progress(len(lines))
+            by_clerk: dict[str, list[Line]] = {}
+            for line in lines:
+                if line.clerk is not None:
+                    by_clerk.setdefault(line.clerk, []).append(line)
+            for clerk, theirs in by_clerk.items():
+                group.create_task(self._clock_off(clerk, day, theirs))
+
+    async def _clock_off(self, clerk: str, day: date, lines: list[Line]) -> None:
+        taken, finished = Counter[WorkItem](), Counter[WorkItem]()
+        refused = sum(self.answers.versions[line.number] == 0 for line in lines)
+        for line in lines:
+            if self.answers.versions[line.number] > 0 and line.lifecycle == "START":
+                taken[WorkItem(line.activity.removeprefix("W_"))] += 1
+            elif self.answers.versions[line.number] > 0 and line.activity.startswith("W_"):
+                finished[WorkItem(line.activity.removeprefix("W_"))] += line.lifecycle == "COMPLETE"
+        reports = self.answers.reports.setdefault(clerk, [])
+        reference = self._runtime.get(Clerk, clerk, idempotency_key=f"clock off {day}", timeout_s=PATIENCE_S)
+        async with self._in_turn[clerk], contextlib.nullcontext() if reports else self._starting:
+            reports.append(await reference.clock_off(day, len(lines), refused, dict(taken), dict(+finished)))

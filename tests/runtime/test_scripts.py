@@ -1,0 +1,204 @@
+"""Programs as users write them: a file, a prompt, plain Python; killed, interrupted, started again."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hf_support import descendants, eventually, is_running
+
+pytestmark = pytest.mark.ray
+
+CLASSES = """
+from holdfast.actors import Aggregate, Rejected, command, event, on, query
+from holdfast.runtime import Runtime
+
+class TooLittle(Rejected):
+    def __init__(self, *, amount):
+        super().__init__("amount must be positive")
+        self.amount = amount
+
+class Broken(Exception):
+    def __init__(self, *, code):
+        self.code = code
+
+@event("account.deposited")
+class Deposited:
+    amount: int
+
+class Account(Aggregate):
+    balance: int = 0
+
+    @command
+    def deposit(self, amount: int) -> int:
+        if amount <= 0:
+            raise TooLittle(amount=amount)
+        self.emit(Deposited(amount))
+        return self.balance
+
+    @command
+    def fail(self) -> None:
+        raise Broken(code=7)
+
+    @query
+    def statement(self) -> int:
+        return self.balance
+
+    @on(Deposited)
+    def _deposited(self, event: Deposited) -> None:
+        self.balance += event.amount
+"""
+
+BODY = """
+    account = runtime.get(Account, "alice")
+    print("keyed", {wait}runtime.get(Account, "alice", idempotency_key="k").deposit(7), flush=True)
+    print("balance", {wait}account.deposit(100), flush=True)
+    try:
+        {wait}account.deposit(-1)
+    except TooLittle as error:
+        print("refused", error.amount, flush=True)
+    try:
+        {wait}account.fail()
+    except Broken as error:
+        print("broken", error.code, flush=True)
+"""
+
+HOLD = """
+    import os, time
+    while os.path.exists("hold"):
+        {pause}
+"""
+
+
+def program(kind: str) -> str:
+    body = BODY + HOLD
+    if kind == "file":
+        text = body.format(wait="await ", pause="await asyncio.sleep(0.05)")
+        main = f'import asyncio\nasync def main():\n  async with Runtime.open("sqlite:///bank.db") as runtime:{text}'
+        return f"{CLASSES}\n{main}\nif __name__ == '__main__':\n    asyncio.run(main())\n"
+    if kind == "blocking":
+        text = body.format(wait="", pause="time.sleep(0.05)")
+        return f'{CLASSES}\nwith Runtime.open("sqlite:///bank.db") as runtime:{text}'
+    text = body.format(wait="await ", pause="await asyncio.sleep(0.05)")
+    classes = CLASSES.replace("\n\n    ", "\n    ")  # at a prompt an empty line ends a class
+    return f'{classes}\n\nimport asyncio\nasync with Runtime.open("sqlite:///bank.db") as runtime:{text}\n\n'
+
+
+class Program:
+    """A running script, in a process group of its own, as a terminal would start it."""
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        source = folder / "program.py"
+        source.write_text(program(kind))
+        prompt = kind == "prompt"
+        self.process = subprocess.Popen(
+            [sys.executable, "-u", *(["-m", "asyncio"] if prompt else [str(source)])],
+            cwd=folder,
+            stdin=source.open("rb") if prompt else subprocess.DEVNULL,
+            stdout=(folder / "out").open("wb"),
+            stderr=(folder / "err").open("wb"),
+            start_new_session=True,
+        )
+        self.out, self.err = folder / "out", folder / "err"
+
+    async def lines(self, count: int) -> list[str]:
+        """What it has printed, once it is that much."""
+
+        def printed() -> list[str]:
+            found = [line.removeprefix(">>> ").removeprefix("... ") for line in self.out.read_text().splitlines()]
+            found = [line for line in found if line.split(" ")[0] in ("keyed", "balance", "refused", "broken")]
+            assert self.process.poll() is None or len(found) >= count, self.err.read_text()[-3000:]
+            return found if len(found) >= count else []
+
+        lines: list[str] = await eventually(printed, 60)
+        return lines
+
+    async def ended(self) -> int:
+        await eventually(lambda: self.process.poll() is not None, 30)
+        return int(self.process.returncode)
+
+    def clear(self) -> None:
+        family = {self.process.pid, *descendants(self.process.pid)}
+        for pid in family:
+            if is_running(pid):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Any]:
+    """Start a program of a kind in the test's folder; whatever happens, it ends with the test."""
+    programs: list[Program] = []
+
+    def run(kind: str) -> Program:
+        programs.append(Program(kind, tmp_path))
+        return programs[-1]
+
+    try:
+        yield run
+    finally:
+        for each in programs:
+            each.clear()
+
+
+async def nobody_left(family: set[int], within_s: float = 15.0) -> float:
+    started = time.monotonic()
+    await eventually(lambda: not any(map(is_running, family)), within_s)
+    return time.monotonic() - started
+
+
+@pytest.mark.parametrize("kind", ["file", "prompt", "blocking"])
+async def test_a_program_killed_after_its_first_balance_continues_from_it(
+    start: Any, tmp_path: Path, kind: str
+) -> None:
+    """SIGKILL takes its Ray along; a key it used is known to the next cluster; a normal end leaves no process."""
+    (tmp_path / "hold").touch()
+    first = start(kind)
+    assert await first.lines(4) == ["keyed 7", "balance 107", "refused -1", "broken 7"]
+    family = descendants(first.process.pid)
+    assert len(family) > 3
+    os.kill(first.process.pid, signal.SIGKILL)
+    (tmp_path / "hold").unlink()
+    started = time.monotonic()
+    second = start(kind)
+    assert (await second.lines(2))[:2] == ["keyed 7", "balance 207"]
+    print(f"reopened and answered {time.monotonic() - started:.1f} s after SIGKILL")
+    await nobody_left(family)
+    family = descendants(second.process.pid)
+    assert await second.ended() == 0, second.err.read_text()[-3000:]
+    await nobody_left(family)
+
+
+@pytest.mark.parametrize("kind", ["file", "blocking"])
+async def test_ctrl_c_leaves_no_process_behind(start: Any, tmp_path: Path, kind: str) -> None:
+    """The terminal sends SIGINT to the whole group."""
+    (tmp_path / "hold").touch()
+    it = start(kind)
+    assert (await it.lines(2))[1] == "balance 107"
+    family = descendants(it.process.pid)
+    os.killpg(it.process.pid, signal.SIGINT)
+    assert await it.ended() != 0
+    assert "KeyboardInterrupt" in it.err.read_text()
+    await nobody_left(family)
+
+
+async def test_the_journal_is_free_soon_after_its_driver_was_killed(start: Any, tmp_path: Path) -> None:
+    """Ray's processes end with the one that started them; the lock ends with the journal's."""
+    from hf_support import writer_pid
+
+    (tmp_path / "hold").touch()
+    it = start("file")
+    await it.lines(2)
+    journal = writer_pid(tmp_path / "bank.db")
+    assert is_running(journal)
+    family = descendants(it.process.pid)
+    os.kill(it.process.pid, signal.SIGKILL)
+    took = await nobody_left({journal})
+    print(f"the journal's process ended {took:.2f} s after its driver was killed")
+    print(f"the last process {await nobody_left(family):.2f} s later")
+    assert took < 10
