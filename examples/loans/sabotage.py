@@ -12,11 +12,21 @@ __all__ = ["HOST", "JOURNAL", "kill"]
 NAMESPACE = "holdfast-default"  # Ray's name for Holdfast's namespace "default"
 JOURNAL = "journal"
 HOST = "host:{}"
+POLL_S = 0.05
 
 
 async def kill(name: str) -> int:
-    """End the process of a named Ray actor at once, and return its id. The actor itself says which one it is."""
-    actor: Any = await asyncio.to_thread(ray.get_actor, name, NAMESPACE)
+    """End the process of a named Ray actor at once, as soon as there is one, and return its id. The actor itself says
+    which process it is."""
+    actor = await _actor(name)
     pid: int = await asyncio.wrap_future(actor.__ray_call__.remote(lambda self: os.getpid()).future())
     os.kill(pid, signal.SIGKILL)
     return pid
+
+
+async def _actor(name: str) -> Any:
+    while True:
+        try:
+            return await asyncio.to_thread(ray.get_actor, name, NAMESPACE)
+        except ValueError:  # a short log is under way before its first host is
+            await asyncio.sleep(POLL_S)

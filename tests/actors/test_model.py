@@ -9,7 +9,7 @@ import random
 
 import pytest
 from checkers import Acknowledged, contiguous, done_once, judge, ledger, replies_match
-from hf_host import Again, Bench, Client, turns
+from hf_host import Again, Bench, Client, simulate, turns
 
 from holdfast.actors import Aggregate, Rejected, command, event, on, query
 from holdfast.journal.errors import JournalError, JournalFailed, JournalUnavailable, VersionConflict
@@ -188,9 +188,13 @@ class Run:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-async def test_whatever_happens_what_was_acknowledged_is_there_once_and_replies_are_what_replay_says(seed):
+def test_whatever_happens_what_was_acknowledged_is_there_once_and_replies_are_what_replay_says(seed):
     """And versions are contiguous, nothing refused was written, no query showed what never was."""
     print(f"HOLDFAST_SEED={seed}")
+    simulate(simulation(seed))
+
+
+async def simulation(seed):
     async with Bench() as bench:
         run = Run(seed, bench)
         await asyncio.wait_for(run.play(), 60)

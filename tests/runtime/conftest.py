@@ -1,6 +1,7 @@
 """Fixtures of the runtime's tests: one Ray for the session, and for each test a journal and a namespace of its own."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -85,10 +86,8 @@ class World:
 
 
 def _kill(pid: int, number: int = signal.SIGKILL) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 @pytest.fixture

@@ -3,9 +3,16 @@
 import asyncio
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 from holdfast.actors import Aggregate, Rejected, command, event, on, query
+
+
+async def there_is(path: str) -> None:
+    """Wait until a file exists: how a test holds a command in another process."""
+    while not os.path.exists(path):  # noqa: ASYNC110, ASYNC240
+        await asyncio.sleep(0.005)
 
 
 class Insufficient(Rejected):
@@ -81,8 +88,7 @@ class Account(Aggregate, snapshot_every=20):
     @command
     async def wait_for(self, path: str, note: str = "") -> int:
         """Wait until a file exists."""
-        while not os.path.exists(path):
-            await asyncio.sleep(0.005)
+        await there_is(path)
         self.emit(Deposited(1, note))
         return self.version
 
@@ -143,9 +149,8 @@ class Teller(Aggregate):
     @command
     async def deposit_then_wait(self, to: str, amount: int, path: str) -> int:
         there = await self.aggregate(Account, to).deposit(amount)
-        open(f"{path}.reached", "w").close()
-        while not os.path.exists(path):
-            await asyncio.sleep(0.005)
+        Path(f"{path}.reached").touch()  # noqa: ASYNC240
+        await there_is(path)
         self.emit(Transferred(amount, to))
         return there
 

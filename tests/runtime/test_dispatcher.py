@@ -9,7 +9,7 @@ from hf_support import eventually
 
 from holdfast.actors import Aggregate, command, event, on
 from holdfast.journal.errors import PlacementConflict
-from holdfast.runtime import CategoryConflict, Config, Dedicated, DeadlineExceeded, Runtime, Sharded
+from holdfast.runtime import CategoryConflict, Config, DeadlineExceeded, Dedicated, Runtime, Sharded
 from holdfast.runtime.cluster import JournalSpec
 from holdfast.runtime.local import LocalCluster
 from holdfast.runtime.placement import Placements

@@ -10,7 +10,7 @@ import pytest
 from hf_bank import Account
 from hf_support import Judge, eventually, is_running, writer_pid
 
-from holdfast.runtime import Config, Dedicated, DeadlineExceeded, Sharded
+from holdfast.runtime import Config, DeadlineExceeded, Dedicated, Sharded
 
 pytestmark = pytest.mark.ray
 

@@ -3,10 +3,11 @@
 import copy
 import pickle
 import threading
+from pathlib import Path
 from typing import Any
 
-import ray.cloudpickle as cloudpickle_of_ray
 import pytest
+import ray.cloudpickle as cloudpickle_of_ray
 
 from holdfast.actors.errors import DeadlineExceeded, NotSerializable, Rejected
 from holdfast.journal.errors import JournalLocked
@@ -76,7 +77,7 @@ def slotted() -> Slotted:
         ImportError("x", name="n", path="p"),
         OSError(5, "io"),
         OSError("one argument"),
-        raised(lambda: open("/no/such/file")),
+        raised(lambda: Path("/no/such/file").read_bytes()),
         raised(lambda: b"\xff".decode()),
         raised(lambda: int("x")),
         raised(lambda: {}["k"]),  # type: ignore[index]

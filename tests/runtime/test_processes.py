@@ -38,7 +38,7 @@ async def test_drivers_in_several_processes_use_the_same_aggregates(world: Any, 
     async with world.open(placement=Sharded(2)) as runtime:
         arguments = [sys.executable, "-c", DRIVER, address, world.url, world.namespace]
         drivers = [
-            subprocess.Popen(
+            subprocess.Popen(  # noqa: ASYNC220
                 [*arguments, name, "50"],
                 stdout=(tmp_path / f"{name}.out").open("w"),
                 stderr=(tmp_path / f"{name}.err").open("w"),

@@ -207,10 +207,10 @@ async def test_opening_what_cannot_be_opened_leaves_no_actor(world: Any, tmp_pat
     world.path.unlink()
     async with world.open(placement=Sharded(2)) as runtime:
         await runtime.get(Account, "a").deposit(1)
-        with pytest.raises(NamespaceConflict, match="other.db"):
-            other, world.url = world.url, f"sqlite:///{tmp_path}/other.db"
+        mine, world.url = world.url, f"sqlite:///{tmp_path}/other.db"
+        with pytest.raises(NamespaceConflict, match=r"other\.db"):
             await world.open()
-        world.url = other
+        world.url = mine
         with pytest.raises(PlacementConflict, match=r"sharded\(2\).*dedicated"):
             await world.open(placement={Account: Dedicated()})
         assert await runtime.get(Account, "a").deposit(1) == 2
