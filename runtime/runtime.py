@@ -340,7 +340,7 @@ async def _opened(
         except JournalError:
             await cluster.kill(peer, for_good=True)  # it cannot open its journal: it serves nobody
             raise
-        journal = JournalClient(JournalWay(cluster), patience_s=config.journal_patience_s)
+        journal = JournalClient(JournalWay(cluster, config), patience_s=config.journal_patience_s)
         runtime = Runtime(cluster, journal, spec, placements, config, leave=leave)
         await runtime.register(*(placement if isinstance(placement, Mapping) else ()))
     except BaseException:

@@ -7,14 +7,12 @@ Ends with 0 if every check holds, with 1 if one does not, with 2 if it cannot ru
 
 import argparse
 import asyncio
-import os
+import contextlib
+import io
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-
-# Ray would tell here of each process that dies, which is the point, and that 68 processes are many.
-os.environ["RAY_LOG_TO_DRIVER"] = "0"
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -51,9 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.cases is not None and options.cases < 1:
         parser.error(f"--cases must be at least 1, got {options.cases}")
-    started, console = time.perf_counter(), Console()
+    started, console = time.perf_counter(), Console(file=sys.stdout)
     if not console.is_terminal:
-        console = Console(width=120)
+        console = Console(file=sys.stdout, width=120)
     log = load(generated=options.generated, cases=options.cases, seed=options.seed)
     console.print(f"{log.source}: {len(log.cases):,} applications, {len(log.lines):,} steps, {len(log.clerks)} clerks")
     try:
@@ -106,8 +104,10 @@ async def _feed(url: str, log: Log, incidents: list[Incident], console: Console)
         TextColumn("steps"),
         TimeElapsedColumn(),
         console=console,
+        redirect_stdout=False,
     )
-    with bar:
+    # Ray prints, to stdout, that processes die, which is the point here, and that sixty of them are many.
+    with bar, contextlib.redirect_stdout(io.StringIO()):
         task = bar.add_task("starting Ray", total=len(log.lines))
         async with Runtime.open(url, placement=PLACEMENT) as runtime:
             await runtime.register(LoanApplication, Clerk)

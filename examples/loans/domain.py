@@ -128,7 +128,9 @@ class WorkNotTaken(Rejected):
 
 
 class TimeRunsBackward(Rejected):
-    """The step is older than what has happened already."""
+    """The step is older than what has happened already.
+
+    Or it was rejected by a host that died before anybody heard of it, and is decided again, after later ones."""
 
 
 class DayAlreadyReported(Rejected):

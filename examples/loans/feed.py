@@ -76,7 +76,6 @@ class Answers:
     answered: list[float]
     rejected: dict[int, Rejected] = field(default_factory=dict)
     reports: dict[str, list[int]] = field(default_factory=dict)
-    took: float = 0.0
 
     @classmethod
     def none(cls, lines: int) -> "Answers":
@@ -87,6 +86,11 @@ class Answers:
     def acknowledged(self) -> int:
         """Commands that were done."""
         return sum(version > 0 for version in self.versions)
+
+    @property
+    def lasted(self) -> float:
+        """Seconds until the last command had its answer. The clerks' last reports may come later."""
+        return max(self.answered)
 
     def waits(self) -> list[float]:
         """How long each caller waited, in seconds, the longest last."""
@@ -106,7 +110,6 @@ async def feed(
     feeding = _Feeding(runtime, log, progress)
     async with asyncio.TaskGroup() as group:
         await feeding.run(group, incidents)
-    feeding.answers.took = feeding.now()
     return feeding.answers
 
 

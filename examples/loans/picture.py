@@ -24,9 +24,10 @@ def draw(run: Run, path: Path) -> None:
     """Write the picture to `path`."""
     figure, ((rate, ends), (cost, history)) = plt.subplots(2, 2, figsize=(14, 9), layout="constrained")
     events, applications = run.statistics.journal.events, len(run.expected.applications)
+    verdict = "nothing lost, nothing doubled" if all(check.holds for check in run.checks) else "NOT ALL CHECKS HOLD"
     figure.suptitle(
         f"{applications:,} loan applications, {events:,} events, {run.live('LoanApplication'):,} applications live, "
-        f"two kills, nothing lost" + ("" if all(check.holds for check in run.checks) else ": NOT ALL CHECKS HOLD"),
+        f"{len(run.incidents)} kills, {verdict}",
         fontsize=14,
     )
     _rate(rate, run)

@@ -13,7 +13,7 @@ from holdfast.runtime import RecordedEvent, Statistics
 
 from .checks import Check
 from .domain import Seal, WorkItem
-from .feed import Answers, Incident
+from .feed import UNDER_WAY_MAX, Answers, Incident
 from .fold import Expected
 from .hydration import Cost
 from .log import Log
@@ -103,17 +103,18 @@ def _happened(run: Run) -> Iterable[tuple[str, str]]:
     )
     yield (
         "commands",
-        f"{len(answers.versions):,} in {answers.took:.1f} s: {len(answers.versions) / answers.took:,.0f} a second",
+        f"{len(answers.versions):,} in {answers.lasted:.1f} s: {len(answers.versions) / answers.lasted:,.0f} a second",
     )
     yield (
         "commits",
-        f"{journal.commits:,}, each one flush to the disk for {journal.events / max(1, journal.commits):,.0f} events",
+        f"{journal.commits:,} since the journal was killed, each one flush to the disk, for "
+        f"{journal.appends / max(1, journal.commits):,.0f} appends on average",
     )
     yield "rejected", f"{len(answers.rejected):,}: " + ", ".join(f"{n:,} {why}" for why, n in reasons.most_common())
     yield (
         "a caller waited",
         f"{statistics.median(waits) * 1000:,.0f} ms in the middle, {waits[-1]:.2f} s at most "
-        f"(4,000 commands are under way at any time)",
+        f"({UNDER_WAY_MAX:,} commands are under way at any time)",
     )
     yield "all of this took", f"{run.took:.0f} s"
 

@@ -197,7 +197,7 @@ def test_whatever_happens_what_was_acknowledged_is_there_once_and_replies_are_wh
 async def simulation(seed):
     async with Bench() as bench:
         run = Run(seed, bench)
-        await asyncio.wait_for(run.play(), 60)
+        await asyncio.wait_for(run.play(), 1)
         recorded = await bench.store.read_all(limit=1_000_000)
         judge(run.acknowledged, recorded, ledger, refused=run.refused)
         assert len(run.acknowledged) > 80
