@@ -47,7 +47,7 @@ def _outline_all(value: Any, depth: int) -> Any:
     if isinstance(value, int):
         return str(value)
     if isinstance(value, dict):
-        items: Iterable[tuple[Any, Any]] = value.items()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        items = cast("dict[Any, Any]", value).items()
         return sorted(_encode([_outline_all(k, depth - 1), _outline_all(v, depth - 1)]) for k, v in items)
     if isinstance(value, list | tuple | set | frozenset):
         parts = [_encode(_outline_all(each, depth - 1)) for each in cast("Iterable[Any]", value)]

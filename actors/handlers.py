@@ -18,9 +18,7 @@ ATTRIBUTE = "__handles__"
 @overload
 def on(event: type[E], /) -> Callable[[Callable[[A, E], None]], Callable[[A, E], None]]: ...
 @overload
-def on(
-    e1: type[E1], e2: type[E2], /
-) -> Callable[[Callable[[A, E1 | E2], None]], Callable[[A, E1 | E2], None]]: ...
+def on(e1: type[E1], e2: type[E2], /) -> Callable[[Callable[[A, E1 | E2], None]], Callable[[A, E1 | E2], None]]: ...
 @overload
 def on(
     e1: type[E1], e2: type[E2], e3: type[E3], /

@@ -64,9 +64,7 @@ class Options:
             if type(getattr(self, name)) is not bool:
                 raise ValueError(f"{name} is True or False, not {getattr(self, name)!r}")
         idle_s: Any = self.idle_s
-        if idle_s is not None and (
-            isinstance(idle_s, bool) or not isinstance(idle_s, int | float) or not idle_s > 0
-        ):
+        if idle_s is not None and (isinstance(idle_s, bool) or not isinstance(idle_s, int | float) or not idle_s > 0):
             raise ValueError(f"idle_s is a number of seconds above 0, or None, not {idle_s!r}")
 
 

@@ -82,24 +82,32 @@ class Session:
         """All that is ready, once `batch` is complete or something has lingered; without a batch, once anything
         is ready. Empty when nothing is missing any more."""
         self.used_at = self._now()
-        if not self._may_answer(batch):
-            waiter: Waiter = asyncio.get_running_loop().create_future()
-            self._waiters[waiter] = None
+        try:
+            while not self._may_answer(batch):
+                await self._wait(batch)
+                if self._ready:
+                    break  # else others took it with them
+        finally:
             if batch is not None:
-                batch.waiter = waiter
-            if self._ready:
-                self._start_lingering()
-            try:
-                await waiter
-            finally:
-                self._waiters.pop(waiter, None)
-                if batch is not None:
-                    batch.is_open, batch.waiter = False, None
-        elif batch is not None:
-            batch.is_open = False
+                batch.is_open = False
         self.used_at = self._now()
+        self._stop_lingering()
         ready, self._ready = self._ready, []
         return ready
+
+    async def _wait(self, batch: Batch | None) -> None:
+        waiter: Waiter = asyncio.get_running_loop().create_future()
+        self._waiters[waiter] = None
+        if batch is not None:
+            batch.waiter = waiter
+        if self._ready:
+            self._start_lingering()
+        try:
+            await waiter
+        finally:
+            del self._waiters[waiter]
+            if batch is not None:
+                batch.waiter = None
 
     def expired(self, idle_s: float) -> bool:
         """Nobody has asked for answers for so long that nobody will."""
@@ -123,6 +131,11 @@ class Session:
         if self._linger is None:
             self._linger = asyncio.get_running_loop().call_later(self._linger_s, self._wake_oldest)
 
+    def _stop_lingering(self) -> None:
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+
     def _wake_oldest(self) -> None:
         oldest = next((waiter for waiter in self._waiters if not waiter.done()), None)
         if oldest is not None:
@@ -130,8 +143,6 @@ class Session:
 
     def _wake(self, waiter: Waiter) -> None:
         """It takes all that is ready, so nothing lingers any more."""
-        if self._linger is not None:
-            self._linger.cancel()
-            self._linger = None
+        self._stop_lingering()
         if not waiter.done():
             waiter.set_result(None)

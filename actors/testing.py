@@ -219,9 +219,7 @@ class Pending(Generic[A]):
 class _Run(Generic[A]):
     """One command on its way: runs it, then holds the instance against what the events say."""
 
-    def __init__(
-        self, given: Given[A], command: CommandSpec, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, given: Given[A], command: CommandSpec, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         self.given, self.command = given, command
         self._args, self._kwargs = args, kwargs
         self._peers = given.peers.copied()
@@ -244,9 +242,7 @@ class _Run(Generic[A]):
 
     def _raised(self, error: Exception) -> Outcome[A]:
         """A domain exception is an outcome. Misuse of the library and failed assertions are the test's to see."""
-        if isinstance(error, AssertionError) or (
-            isinstance(error, HoldfastError) and not isinstance(error, Rejected)
-        ):
+        if isinstance(error, AssertionError) or (isinstance(error, HoldfastError) and not isinstance(error, Rejected)):
             raise error
         self._check_state()
         return Outcome(self.given.after([], self._peers), [], None, error)

@@ -107,8 +107,6 @@ class Unit:
     def reach(self, type: type[T], id: str) -> T:
         """A reference to another aggregate."""
         if self.peers is None:
-            raise LookupError(
-                f"{self.instance!r} reaches for {type.__name__} {id!r}, but there are no others here"
-            )
+            raise LookupError(f"{self.instance!r} reaches for {type.__name__} {id!r}, but there are no others here")
         reference: T = self.peers.get(type, id, self)
         return reference

@@ -92,9 +92,7 @@ class _Reader:
             return self._union(annotation, args)
         if origin in _ARRAYS:
             python = _ARRAYS[origin]
-            return self._with_parts(
-                ArrayShape(annotation, python.__name__, ("array",), python), {"": _first(args)}
-            )
+            return self._with_parts(ArrayShape(annotation, python.__name__, ("array",), python), {"": _first(args)})
         if origin in _MAPS:
             key, value = args or (Any, Any)
             return self._with_parts(MapShape(annotation, "dict", ("map",), dict), {"key": key, "value": value})
@@ -105,9 +103,7 @@ class _Reader:
         raise Misfit(f"{_name(bare)} cannot be carried by MessagePack")
 
     def _with_parts(self, shape: Shape, parts: Mapping[str, Any], prefix: str = "") -> Shape:
-        shape.parts = [
-            (prefix + step, self.read(part, f".{step}" if step else "")) for step, part in parts.items()
-        ]
+        shape.parts = [(prefix + step, self.read(part, f".{step}" if step else "")) for step, part in parts.items()]
         return shape
 
     def _literal(self, bare: Any, values: tuple[Any, ...]) -> Shape:
@@ -248,9 +244,7 @@ def hints_of(cls: type, names: Names = None) -> dict[str, Any]:
         if any(_is_text(annotation) for annotation in own.values()):
             own = base.__annotations__ = _resolved(base, own, names)
         hints.update(own)
-    return {
-        name: hint for name, hint in hints.items() if get_origin(hint) is not ClassVar and hint is not ClassVar
-    }
+    return {name: hint for name, hint in hints.items() if get_origin(hint) is not ClassVar and hint is not ClassVar}
 
 
 def _is_text(annotation: Any) -> bool:

@@ -151,24 +151,28 @@ class JournalClient:
 
     async def ask(self, method: str, *args: Any) -> Any:
         """Call a method of the server, again and again while nothing answers, for at most `patience_s`."""
-        return await self._patiently(lambda: self._link.ask(method, *args))
+        answer, _ = await self._patiently(lambda: self._link.ask(method, *args))
+        return answer
 
     async def _send_appends(self, batch: list[Append]) -> list[Appended | JournalError]:
         wire = encode(batch)
-        return decode_appended(await self.ask("append", wire))
+        answer, lost = await self._patiently(lambda: self._link.ask("append", wire))
+        results = decode_appended(answer)
+        return [_unknown(r) if lost and isinstance(r, JournalFailed) else r for r in results]
 
     async def _send_loads(self, batch: list[Load]) -> list[Loaded | JournalError]:
         wire = encode(batch)
         return decode_loaded(await self.ask("load", wire))
 
-    async def _patiently(self, request: Callable[[], Awaitable[T]]) -> T:
+    async def _patiently(self, request: Callable[[], Awaitable[T]]) -> tuple[T, bool]:
+        """The answer, and whether an earlier try was lost, so that it may have taken effect unheard."""
         loop = asyncio.get_running_loop()
         give_up, pause_s = loop.time() + self._patience_s, RETRY_FIRST_S
-        lost = False  # whether an earlier try may have taken effect
+        lost = False
         while True:
             try:
                 async with asyncio.timeout_at(give_up):
-                    return await request()
+                    return await request(), lost
             except TimeoutError:
                 raise JournalUnavailable(f"no answer within {self._patience_s:g} s") from None
             except (JournalUnavailable, JournalBusy, JournalLocked) as error:

@@ -83,9 +83,7 @@ class MemoryStore(Store):
         elif known.placement != placement:
             raise PlacementConflict(category, known.placement, placement)
         elif code and known.code != code:
-            known = Registration(
-                category=category, placement=placement, code=code, generation=known.generation + 1
-            )
+            known = Registration(category=category, placement=placement, code=code, generation=known.generation + 1)
         self._registrations[category] = known
         return known
 
@@ -251,6 +249,4 @@ def _duplicate_key(stream: _Stream, append: Append) -> str | None:
 
 def _usable_snapshot(stream: _Stream, load: Load) -> Snapshot | None:
     newest = stream.version if load.snapshot_max is None else load.snapshot_max
-    return next(
-        (s for s in stream.snapshots if load.schema and s.schema == load.schema and s.version <= newest), None
-    )
+    return next((s for s in stream.snapshots if load.schema and s.schema == load.schema and s.version <= newest), None)

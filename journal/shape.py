@@ -188,8 +188,7 @@ class MapShape(Shape):
     def _lower(self, value: Any) -> Any:
         (_, key), (_, item) = self.parts
         pairs = [
-            (_lower_at(key, k, f"[{k!r}]"), _lower_at(item, v, f"[{k!r}]"))
-            for k, v in _checked(value, dict).items()
+            (_lower_at(key, k, f"[{k!r}]"), _lower_at(item, v, f"[{k!r}]")) for k, v in _checked(value, dict).items()
         ]
         return dict(pairs) if key.plain else pairs
 

@@ -164,9 +164,7 @@ def connect_writer(path: Path, options: SqliteOptions) -> sqlite3.Connection:
 
 def connect_reader(path: Path, options: SqliteOptions) -> sqlite3.Connection:
     """Open a connection that cannot write. Reads through it never wait for the writer, nor the writer for them."""
-    connection = sqlite3.connect(
-        f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=_BUSY_MS / 1000
-    )
+    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=_BUSY_MS / 1000)
     _prepare(connection, options)
     return connection
 

@@ -30,9 +30,7 @@ __all__ = [
     "snapshot_row",
 ]
 
-EVENT_COLUMNS = (
-    "position, stream, version, category, type, command_id, payload, metadata, reply, recorded_at, checksum"
-)
+EVENT_COLUMNS = "position, stream, version, category, type, command_id, payload, metadata, reply, recorded_at, checksum"
 KEYED_COLUMNS = "stream, key, version, fingerprint, reply, checksum"
 SNAPSHOT_COLUMNS = "stream, version, schema, payload, checksum"
 
@@ -49,9 +47,7 @@ def name_checksum(stream: StreamId) -> int:
     return crc32(f"{stream[0]}/{stream[1]}".encode())
 
 
-def event_row(
-    event: NewEvent, position: int, stream: int, version: int, category: int, name: int
-) -> tuple[Any, ...]:
+def event_row(event: NewEvent, position: int, stream: int, version: int, category: int, name: int) -> tuple[Any, ...]:
     """One event as the values of `EVENT_COLUMNS`."""
     kind, command_id, payload, metadata = event.type, event.command_id, event.payload, event.metadata
     reply, recorded_at = event.reply, event.recorded_at

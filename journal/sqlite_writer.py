@@ -98,9 +98,7 @@ class SqliteWriter:
             return Appended(version=head.version, position=0)
         return None
 
-    def _written_before(
-        self, append: Append, head: Head, recorded: dict[str, KeyedReply | None]
-    ) -> Appended | None:
+    def _written_before(self, append: Append, head: Head, recorded: dict[str, KeyedReply | None]) -> Appended | None:
         """The answer this append got the first time, if it is one sent again."""
         first, last = append.expected_version, append.expected_version + len(append.events)
         if last > head.version or not (append.events or append.keys):

@@ -96,9 +96,7 @@ class Store(ABC):
         `after`, falling; `after=0` then starts at the newest. An unknown stream is empty."""
 
     @abstractmethod
-    async def read_all(
-        self, *, after: int = 0, limit: int = 1000, category: str | None = None
-    ) -> list[Recorded]:
+    async def read_all(self, *, after: int = 0, limit: int = 1000, category: str | None = None) -> list[Recorded]:
         """Up to `limit` events with positions above `after`, rising; of one category, or of all."""
 
     @abstractmethod

@@ -268,9 +268,7 @@ class FaultyStore(Store):
         )
 
     async def find_replies(self, stream: StreamId, ids: Sequence[str], *, window: int) -> dict[str, StoredReply]:
-        return await self._call(
-            "find_replies", [stream], lambda: self._store.find_replies(stream, ids, window=window)
-        )
+        return await self._call("find_replies", [stream], lambda: self._store.find_replies(stream, ids, window=window))
 
     async def find_keyed(self, stream: StreamId, keys: Sequence[str]) -> dict[str, StoredReply]:
         return await self._call("find_keyed", [stream], lambda: self._store.find_keyed(stream, keys))

@@ -13,13 +13,14 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
 import ray
 import ray.cloudpickle as cloudpickle
 import ray.exceptions
 import ray.util
+from ray._private import ray_constants
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from holdfast.journal.client import JournalClient
@@ -31,7 +32,7 @@ from .packing import Packer
 from .ref import Gate
 from .resident import HostResident, JournalResident, JournalWay, Resident
 
-__all__ = ["Leave", "RayCluster", "RayPeer", "Stay"]
+__all__ = ["Leave", "RayCluster", "RayPeer", "Stay", "on_loopback"]
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ JOURNAL = "journal"
 HOST = "host:"
 CALLS_MAX = 10_000  # requests under way in one resident; a long one, of slow calls, does not keep others out
 END_AFTER_S = 0.05
+LOOPBACK = "127.0.0.1"
 OBJECT_STORE_BYTES = 128 << 20  # batches are small and short-lived; the default takes a third of the memory
 
 _ALIVE = 2  # in Ray's gcs.proto: ActorTableData.ActorState
@@ -287,13 +289,14 @@ class _OurRay(threading.Thread):
 
     def run(self) -> None:
         try:
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                logging_level=logging.ERROR,
-                object_store_memory=OBJECT_STORE_BYTES,
-                _node_ip_address="127.0.0.1",
-            )
+            with on_loopback():
+                ray.init(
+                    address="local",
+                    include_dashboard=False,
+                    logging_level=logging.ERROR,
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    _node_ip_address=LOOPBACK,
+                )
         except BaseException as problem:
             self._problem = problem
         self._up.set()
@@ -305,6 +308,18 @@ class _OurRay(threading.Thread):
         ray.shutdown()
         self._over.set()
         self.join()
+
+
+@contextlib.contextmanager
+def on_loopback() -> Generator[None, None, None]:
+    """What `ray.init` starts in here listens on loopback only. Told to, Ray takes 127.0.0.1 for "this machine" and
+    listens on every interface, unless it believes to be on a system that can have no clusters."""
+    believed = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = believed
 
 
 def _join_or_start(address: str | None) -> _OurRay | None:

@@ -70,7 +70,7 @@ class Poisoned:
 class Log(Aggregate, category="log", snapshot_every=1_000_000, snapshot_on_passivate=False):
     """A list of texts. Every way in which a command can go wrong has a command."""
 
-    items: list[str] = []  # noqa: RUF012
+    items: list[str] = []
 
     @command
     def put(self, item: str) -> int:

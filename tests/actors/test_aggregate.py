@@ -43,7 +43,7 @@ class Basket(Aggregate, category="basket", snapshot_every=10, idle_s=2.5):
     """A basket of things."""
 
     LIMIT: ClassVar[int] = 3
-    items: list[str] = []  # noqa: RUF012
+    items: list[str] = []
     prices: dict[str, int] = field(default_factory=dict)
     address: Address = Address()
     total: int = 0
@@ -209,9 +209,7 @@ def test_a_context_comes_back_from_what_the_journal_keeps() -> None:
     plain = Context(command_id="c1", correlation_id="c1", recorded_at=5)
     assert plain.encoded == b""
     assert Context.decode("c1", 5, b"") == plain
-    caused = Context(
-        command_id="c2", correlation_id="c1", causation_id="c1", metadata={"user": "ann"}, recorded_at=6
-    )
+    caused = Context(command_id="c2", correlation_id="c1", causation_id="c1", metadata={"user": "ann"}, recorded_at=6)
     assert Context.decode("c2", 6, caused.encoded) == caused
 
 
@@ -221,7 +219,7 @@ def test_our_names_but_emit_are_free_for_fields() -> None:
     class Document(Aggregate):
         id: str = "none"
         version: str = "draft"
-        context: list[str] = []  # noqa: RUF012
+        context: list[str] = []
         aggregate: int = 0
 
         @command

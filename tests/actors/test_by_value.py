@@ -145,8 +145,6 @@ def test_a_class_sent_by_value_works_in_a_process_that_has_no_such_module(
     else:
         imports, _, classes = program.partition("LIMIT = 1000")
         body = "\n".join("    " + line for line in ("LIMIT = 1000" + classes).split("\n"))
-        source = (
-            f"{imports}\ndef make():\n{body}\n    return Account, Deposited\nAccount, Deposited = make()\n{SEND}"
-        )
+        source = f"{imports}\ndef make():\n{body}\n    return Account, Deposited\nAccount, Deposited = make()\n{SEND}"
     run(tmp_path / "sender.py", source, str(tmp_path / "sent"))
     assert run(tmp_path / "receiver.py", RECEIVE, str(tmp_path / "sent")) == "done\n"

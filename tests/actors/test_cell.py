@@ -306,9 +306,7 @@ async def test_a_handler_that_ends_the_process_while_replaying_hurts_its_callers
             command_id="c",
             recorded_at=0,
         )
-        await bench.journal.append(
-            Append(stream=A, owner="seed", epoch=1, expected_version=0, events=(stuck,))
-        )
+        await bench.journal.append(Append(stream=A, owner="seed", epoch=1, expected_version=0, events=(stuck,)))
         client = Client(await bench.host())
         assert isinstance(await failure(client.start("a", "put", "x")), CommandAborted)
         assert await client.call("b", "put", "x") == 1
@@ -767,9 +765,7 @@ async def test_a_key_used_for_something_else_is_refused():
     async with Bench() as bench:
         host = await bench.host()
         client = Client(host)
-        first, reused = client.send(
-            client.wire("a", "put", "x", key="k"), client.wire("a", "put", "y", key="k")
-        )
+        first, reused = client.send(client.wire("a", "put", "x", key="k"), client.wire("a", "put", "y", key="k"))
         assert await first == 1
         assert isinstance(await failure(reused), KeyReused)
         await host.passivate("a")
@@ -793,9 +789,7 @@ async def test_an_argument_that_has_no_fingerprint_is_no_danger():
     endless.append(endless)
     async with Bench() as bench:
         client = Client(await bench.host())
-        bad, good = client.send(
-            client.wire("a", "put_all", endless, key="k"), client.wire("a", "put", "x", key="l")
-        )
+        bad, good = client.send(client.wire("a", "put_all", endless, key="k"), client.wire("a", "put", "x", key="l"))
         await failure(bad)
         assert await good == 1
 

@@ -308,12 +308,12 @@ def default_that_changes() -> None:
 
 def default_that_does_not_survive() -> None:
     class Wrong(Aggregate):
-        pairs: list = [(1, 2)]  # type: ignore[type-arg]  # noqa: RUF012
+        pairs: list = [(1, 2)]  # type: ignore[type-arg]
 
 
 def shared_list() -> None:
     class Wrong(Aggregate):
-        items = []  # type: ignore[var-annotated]  # noqa: RUF012
+        items = []  # type: ignore[var-annotated]
 
 
 def unserializable_reply() -> None:

@@ -422,9 +422,7 @@ async def test_a_retiring_host_finishes_what_is_under_way_and_sends_the_rest_on(
         with bench.store.hold("append") as disk:
             held = client.start("c", "put", "held")
             await disk.reached.wait()
-            running, waiting = client.send(
-                client.wire("a", "put_slowly", "x", "d"), client.wire("a", "put", "waiting")
-            )
+            running, waiting = client.send(client.wire("a", "put_slowly", "x", "d"), client.wire("a", "put", "waiting"))
             await d.reached.wait()
             retiring = asyncio.create_task(host.retire())
             await turns()

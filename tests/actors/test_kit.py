@@ -46,7 +46,7 @@ class Frozen(Exception):
 
 class Account(Aggregate):
     balance: int = 0
-    notes: list[Any] = []  # noqa: RUF012
+    notes: list[Any] = []
 
     @command
     def deposit(self, amount: int) -> int:
@@ -181,9 +181,7 @@ def test_time_and_metadata_are_given_too() -> None:
 @pytest.mark.parametrize("method", ["sneak", "sneak_and_refuse", "tidy"])
 def test_state_changed_outside_a_handler_is_caught(method: str) -> None:
     """Also inside a list, also in a query, also in a command that then refuses."""
-    with pytest.raises(
-        NotFromEvents, match=rf"after Account\.{method} .*notes.*state changes in @on methods only"
-    ):
+    with pytest.raises(NotFromEvents, match=rf"after Account\.{method} .*notes.*state changes in @on methods only"):
         getattr(given(Account, Noted("a")).when, method)()
 
 
@@ -221,7 +219,7 @@ def test_state_that_a_snapshot_does_not_hold_is_caught() -> None:
     """Even when all events survive."""
 
     class Keeper(Aggregate):
-        kept: list[Any] = []  # noqa: RUF012
+        kept: list[Any] = []
 
         @command
         def keep(self) -> None:

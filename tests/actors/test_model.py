@@ -15,7 +15,8 @@ from holdfast.actors import Aggregate, Rejected, command, event, on, query
 from holdfast.journal.errors import JournalError, JournalFailed, JournalUnavailable, VersionConflict
 from holdfast.journal.records import Recorded, StreamId
 
-SEEDS = [int(os.environ["HOLDFAST_SEED"])] if "HOLDFAST_SEED" in os.environ else [random.randrange(2**32) for _ in range(6)]
+CHOSEN = os.environ.get("HOLDFAST_SEED")
+SEEDS = [int(CHOSEN)] if CHOSEN else [random.randrange(2**32) for _ in range(6)]
 METHODS = ("append", "load", "find_keyed", "find_replies", "read_stream", "save_snapshots")
 
 

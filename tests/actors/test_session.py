@@ -102,6 +102,25 @@ async def test_a_late_answer_sends_the_request_home_that_waited_longest():
     assert not waiting[1].done()
 
 
+async def test_nobody_is_sent_home_with_nothing_because_others_took_what_lingered():
+    """A client that gets nothing, though it waits for something, believes that its answer was lost."""
+    line = session()
+    slow = line.opened(2)
+    quick, late = calls(slow, 1, 2)
+    waiting = asyncio.create_task(line.answers(slow))
+    await turns(3)
+    answer(quick)  # lingers, for the request above to take along
+    following = line.opened(1)
+    answer(calls(following, 3)[0])
+    assert numbers(await line.answers(following)) == [1, 3]
+    assert line._linger is None
+    line._wake_oldest()  # as a timer would that had run out in this very turn
+    await turns()
+    assert not waiting.done()
+    answer(late)
+    assert numbers(await waiting) == [2]
+
+
 async def test_collecting_with_nothing_missing_is_answered_with_nothing():
     """So that a client whose answer got lost finds out."""
     line = session()

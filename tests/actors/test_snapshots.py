@@ -50,11 +50,10 @@ class OnLeaving(Every5, category="on-leaving", snapshot_every=1000, snapshot_on_
     pass
 
 
-
 class Loose(Aggregate, category="loose", snapshot_every=2):
     """A tuple in a bare `list` comes back as a list: no snapshot holds this state."""
 
-    seen: list = []  # noqa: RUF012
+    seen: list = []
 
     @command
     def add(self, amount: int) -> int:
@@ -254,10 +253,7 @@ async def written(bench, *ids):
     epoch = await bench.journal.claim("seed", "seed")
     event = NewEvent(type="t", payload=b"\x80", command_id="c", recorded_at=0)
     await bench.store.append(
-        [
-            Append(stream=stream(id), owner="seed", epoch=epoch, expected_version=0, events=(event,) * 100)
-            for id in ids
-        ]
+        [Append(stream=stream(id), owner="seed", epoch=epoch, expected_version=0, events=(event,) * 100) for id in ids]
     )
 
 

@@ -46,7 +46,7 @@ class Lost:
 
 
 class Page(Aggregate):
-    lines: list[Line] = []  # noqa: RUF012
+    lines: list[Line] = []
 
     @command
     def write(self, text: Any, *copies: str) -> int:

@@ -39,9 +39,7 @@ async def test_positions_are_gapless_over_refused_appends(journal):
 async def test_everything_of_an_event_comes_back(journal):
     """Type, payload, command id, time, metadata and reply are read as they were written."""
     async with journal() as scribe:
-        event = scribe.event(
-            "c1", reply=b"\xc0", payload=b"\x81\xa1a\x01", metadata=b"\x80", recorded_at=7, type="t"
-        )
+        event = scribe.event("c1", reply=b"\xc0", payload=b"\x81\xa1a\x01", metadata=b"\x80", recorded_at=7, type="t")
         await scribe.append(event, at=0)
         (read,) = await scribe.store.read_stream(ALICE)
         assert (read.stream, read.version, read.position) == (ALICE, 1, 1)
@@ -121,9 +119,7 @@ async def test_of_two_writers_at_one_version_exactly_one_succeeds(journal):
     """The essay's case: two writers append events 2 and 3, a third appends 4. One of each version exists."""
     async with journal() as scribe:
         await scribe.append("first", at=0)
-        two = await asyncio.gather(
-            scribe.append("left-2", "left-3", at=1), scribe.append("right-2", "right-3", at=1)
-        )
+        two = await asyncio.gather(scribe.append("left-2", "left-3", at=1), scribe.append("right-2", "right-3", at=1))
         assert sorted(type(result).__name__ for result in two) == ["Appended", "VersionConflict"]
         assert await scribe.append("third", at=3) == Appended(version=4, position=4)
         winner = "left" if isinstance(two[0], Appended) else "right"

@@ -46,9 +46,7 @@ class JournalFile:
         defaults = {"type": "t", "payload": b"\x81\xa6amount\x07", "recorded_at": 7, "reply": b"\x01"}
         events = tuple(NewEvent(command_id=command_id, **{**defaults, **fields}) for command_id in command_ids)
         stream = StreamId("Account", id)
-        return Append(
-            stream=stream, owner="host", epoch=epoch, expected_version=at, events=events, keys=tuple(keys)
-        )
+        return Append(stream=stream, owner="host", epoch=epoch, expected_version=at, events=events, keys=tuple(keys))
 
 
 @pytest.fixture

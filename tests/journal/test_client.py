@@ -144,6 +144,22 @@ async def test_nothing_was_written_is_said_only_when_it_is_certain(error):
         await client.append(append())
 
 
+async def test_one_append_of_a_request_that_is_refused_after_a_lost_try_is_not_called_unwritten():
+    """The first try may have written it; without one, the refusal is certain."""
+    client, _, store, _ = await opened()
+    store.reject(JournalFailed("one row"), streams=[A])
+    with pytest.raises(JournalFailed):
+        await client.append(append())
+    store.lose("append")
+    lost = client.append(append())
+    while not store.calls["append"] > 1:
+        await asyncio.sleep(0)
+    store.reject(JournalFailed("one row"), streams=[A])
+    with pytest.raises(JournalUnavailable):
+        await lost
+    assert await client.head() == 1
+
+
 async def test_an_error_that_asking_again_will_not_mend_is_told_at_once():
     """No second try."""
     client, link, _, pauses = await opened()

@@ -128,7 +128,7 @@ async def test_stopping_writes_what_waits_and_takes_no_more():
 
 async def test_it_answers_for_its_store():
     """Every other method is the store's own."""
-    server, store = await started()
+    server, _ = await started()
     await ask(server, append("a"), append("a", at=1), append("b"))
     a, b = StreamId("Account", "a"), StreamId("Account", "b")
     loaded = wire.decode_loaded(await server.load(wire.encode([Load(stream=a), Load(stream=a, owner="host", epoch=9)])))

@@ -196,9 +196,7 @@ async def test_a_corrupt_keyed_reply_is_not_an_answer(file):
         assert type(refused).__name__ == "DuplicateKey"
 
 
-@pytest.mark.parametrize(
-    "change", ["payload = x'81'", "version = 3", "checksum = 0", "schema = CAST(x'ff' AS TEXT)"]
-)
+@pytest.mark.parametrize("change", ["payload = x'81'", "version = 3", "checksum = 0", "schema = CAST(x'ff' AS TEXT)"])
 async def test_a_corrupt_snapshot_is_passed_over(file, change):
     """For the one before it; if that is corrupt too, for the events. And it makes room for a good one."""
     await write_a_little(file)

@@ -11,7 +11,7 @@ from holdfast.actors import Aggregate, Rejected, command, event, on, query
 
 async def there_is(path: str) -> None:
     """Wait until a file exists: how a test holds a command in another process."""
-    while not os.path.exists(path):  # noqa: ASYNC110, ASYNC240
+    while not os.path.exists(path):  # noqa: ASYNC240
         await asyncio.sleep(0.005)
 
 

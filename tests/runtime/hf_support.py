@@ -13,7 +13,7 @@ import msgspec
 Check = Callable[[], Any | Awaitable[Any]]
 
 
-async def eventually(condition: Check, within_s: float = 10.0) -> Any:
+async def eventually(condition: Check, within_s: float = 60.0) -> Any:
     """Wait until the condition gives something true, and return that."""
     give_up = time.monotonic() + within_s
     while True:
@@ -57,6 +57,20 @@ def descendants(pid: int) -> set[int]:
         wave = {child for child, parent in parents.items() if parent in wave} - found
         found |= wave
     return {child for child in found if is_running(child)}
+
+
+def open_to_others(pids: set[int]) -> list[str]:
+    """Addresses beyond loopback on which these processes accept connections, as /proc writes them."""
+    sockets: set[str] = set()
+    for pid in pids:
+        for link in Path(f"/proc/{pid}/fd").glob("*"):
+            try:
+                sockets.add(os.readlink(link).removeprefix("socket:[").removesuffix("]"))
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+    local = ("0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F")
+    rows = [row.split() for name in ("tcp", "tcp6") for row in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+    return [r[1] for r in rows if r[3] == "0A" and r[9] in sockets and r[1].split(":")[0] not in local]
 
 
 class Judge:

@@ -14,7 +14,7 @@ from holdfast.runtime import Config, DeadlineExceeded, Dedicated, Sharded
 
 pytestmark = pytest.mark.ray
 
-FAST = Config(suspect_s=0.5, paused_s=0.5)
+CONFIG = Config(timeout_s=60)  # a kill is noticed by itself; nothing here is paused
 
 
 class Load:
@@ -63,11 +63,11 @@ async def test_kills_at_random_moments_lose_and_double_nothing(
     print(f"seed {seed}")
     rng = random.Random(seed)
     judge = Judge()
-    async with world.open(placement=placement, config=FAST) as runtime:
+    async with world.open(placement=placement, config=CONFIG) as runtime:
         load = Load(runtime, ids, 40, judge)
         for round in range(kills):
             before = load.answered
-            await eventually(lambda before=before: load.answered > before + 40, 40)
+            await eventually(lambda before=before: load.answered > before + 40, 60)
             pids = await world.host_pids(runtime, Account, ids)
             after_s = rng.random() * 0.1
             await asyncio.sleep(after_s)  # the moment is what is random here
@@ -77,7 +77,7 @@ async def test_kills_at_random_moments_lose_and_double_nothing(
             if target != "host":
                 world.kill_journal()
         before = load.answered
-        await eventually(lambda: load.answered > before + 40, 40)
+        await eventually(lambda: load.answered > before + 40, 60)
         await load.stop()
         versions = {id: await runtime.get(Account, id).version_now() for id in ids}
         balances = {id: await runtime.get(Account, id).balance_now() for id in ids}
@@ -91,7 +91,7 @@ async def test_kills_at_random_moments_lose_and_double_nothing(
 
 async def test_failover_after_a_kill_takes_seconds_at_most(world: Any, kill: Callable[..., None]) -> None:
     """How long a caller waits when the host, or the journal, is killed between two calls."""
-    async with world.open(placement=Sharded(1), config=FAST) as runtime:
+    async with world.open(placement=Sharded(1), config=CONFIG) as runtime:
         account = runtime.get(Account, "a")
         for target in ("host", "journal"):
             await account.add(f"before {target}")
@@ -110,7 +110,7 @@ async def test_a_kill_in_the_middle_of_a_call_gives_the_reply_of_the_first_execu
 ) -> None:
     """A long command is lost with its host, run again by the successor, and counted once."""
     door = tmp_path / "door"
-    async with world.open(placement=Sharded(1), config=FAST) as runtime:
+    async with world.open(placement=Sharded(1), config=CONFIG) as runtime:
         account = runtime.get(Account, "a")
         pid = await account.pid()
         waiting = asyncio.create_task(account.wait_for(str(door), "once"))
@@ -128,7 +128,7 @@ async def test_a_kill_in_the_middle_of_a_call_gives_the_reply_of_the_first_execu
 
 async def test_a_killed_journal_comes_back_with_everything(world: Any, kill: Callable[..., None]) -> None:
     """It is started again by Ray; reads and writes go on where they were."""
-    async with world.open(placement=Sharded(1), config=FAST) as runtime:
+    async with world.open(placement=Sharded(1), config=CONFIG) as runtime:
         account = runtime.get(Account, "a")
         assert await account.deposit(5) == 5
         first = world.journal_pid()

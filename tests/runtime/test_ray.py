@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import ray
 from hf_bank import Account, Insufficient, Odd, Teller
 from hf_support import Judge, eventually, is_running
 
@@ -228,13 +229,11 @@ async def test_opening_what_cannot_be_opened_leaves_no_actor(world: Any, tmp_pat
 async def test_a_memory_journal_that_died_says_so_and_is_not_restarted_empty(world: Any) -> None:
     """Nobody is told that there never was anything."""
     world.url = "memory://"
-    async with world.open(placement=Sharded(1), config=Config(timeout_s=1.5, journal_patience_s=0.5)) as runtime:
+    async with world.open(placement=Sharded(1), config=Config(timeout_s=60, journal_patience_s=0.5)) as runtime:
         assert await runtime.get(Account, "a").deposit(5) == 5
-        import ray
-
         ray.kill(world.handle("journal"))
         with pytest.raises(HoldfastError):
-            await runtime.get(Account, "a").deposit(5)
+            await runtime.get(Account, "a", timeout_s=1.5).deposit(5)
         with pytest.raises(HoldfastError):
             [e async for e in runtime.read(Account, "a")]
         assert "journal" not in world.actors()
