@@ -42,13 +42,14 @@ def _outline_all(value: Any, depth: int) -> Any:
     """The same value, of what MessagePack can always carry."""
     if depth == 0:
         return "…"
+    found: Any = value  # as it is, whatever is learned of its type below
     if isinstance(value, bool | float | str | bytes | None):
         return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
     if isinstance(value, int):
         return str(value)
     if isinstance(value, dict):
-        items = cast("dict[Any, Any]", value).items()
-        return sorted(_encode([_outline_all(k, depth - 1), _outline_all(v, depth - 1)]) for k, v in items)
+        items = [_encode([_outline_all(key, depth - 1), _outline_all(found[key], depth - 1)]) for key in found]
+        return sorted(items)
     if isinstance(value, list | tuple | set | frozenset):
         parts = [_encode(_outline_all(each, depth - 1)) for each in cast("Iterable[Any]", value)]
         return parts if isinstance(value, list | tuple) else sorted(parts)

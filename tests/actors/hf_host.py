@@ -159,6 +159,11 @@ class Log(Aggregate, category="log", snapshot_every=1_000_000, snapshot_on_passi
     async def relay(self, to: str, item: str) -> int:
         return await self.aggregate(Log, to).put(item)
 
+    @command
+    async def relay_later(self, to: str, item: str, door: str) -> int:
+        await doors[door].pass_through()
+        return await self.aggregate(Log, to).put(item)
+
     @query
     def count(self) -> int:
         return len(self.items)

@@ -593,6 +593,24 @@ async def test_an_aggregate_that_cannot_be_read_hurts_its_callers_alone(error):
         assert (await host.statistics()).live == 2
 
 
+async def test_a_cell_whose_work_is_broken_off_gives_everybody_back():
+    """Not by us: what was under way, held or waiting is to be sent again, and the next call starts from nothing."""
+    async with Bench() as bench:
+        host = await bench.host()
+        client, _ = Client(host), door("d")
+        with bench.store.hold("append") as disk:
+            held = client.start("a", "put", "x", command_id="c")
+            await disk.reached.wait()
+            look_up, waiting = client.send(client.wire("a", "put", "y", maybe=True), client.wire("a", "put", "z"))
+            with bench.store.hold("find_replies") as answer:
+                await answer.reached.wait()
+                host._cells["a"]._worker.cancel()
+                told = [await failure(call) for call in (held, look_up, waiting)]
+        assert [(t.moved, t.maybe) for t in told] == [(False, True), (False, True), (False, False)]
+        assert await client.call("a", "put", "x", command_id="c", maybe=True) == 1
+        assert (await host.statistics()).live == 1
+
+
 async def test_an_event_that_no_code_applies_hurts_its_callers_alone():
     """`HydrationFailed` names stream, version and position."""
     async with Bench() as bench:
@@ -680,18 +698,22 @@ async def test_a_copy_that_was_looked_up_before_the_original_was_durable_acts_on
     """Both are unknown to the journal when it is asked; the original is durable, and forgotten by the gate if it
     could be, long before the copy's turn comes."""
     async with Bench() as bench:
-        client, d = Client(await bench.host()), door("d")
-        original, between, copy = client.send(
+        client, first, second = Client(await bench.host()), door("first"), door("second")
+        original, *between, copy = client.send(
             client.wire("a", "put", "x", **how),
-            client.wire("a", "put_slowly", "between", "d"),
+            client.wire("a", "put_slowly", "1", "first"),
+            client.wire("a", "put_slowly", "2", "second"),
             client.wire("a", "put", "x", **how),
         )
-        await d.reached.wait()
+        await first.reached.wait()
         assert await original == 1
-        d.open.set()
-        assert await between == 3
+        first.open.set()
+        await second.reached.wait()
+        assert await between[0] == 3
+        second.open.set()
+        assert await between[1] == 5
         assert await copy == 1
-        assert await bench.items("a") == ["x", "between begun", "between done"]
+        assert await bench.items("a") == ["x", "1 begun", "1 done", "2 begun", "2 done"]
 
 
 async def test_a_copy_that_comes_while_the_original_is_in_flight_acts_once():
@@ -873,9 +895,9 @@ async def test_what_was_looked_up_for_an_earlier_activation_does_not_count():
         client, d = Client(await bench.host(journal=bench.new_client(pause=give_up))), door("d")
         await client.call("a", "look")
         bench.store.lose("append")
-        with bench.store.hold("append", after=True) as answer:
+        with bench.store.hold("append") as disk:
             first = client.start("a", "put", "x", command_id="c")
-            await answer.reached.wait()
+            await disk.reached.wait()
             slow, copy = client.send(
                 client.wire("a", "put_slowly", "y", "d", command_id="s", maybe=True),
                 client.wire("a", "put", "x", command_id="c", maybe=True),

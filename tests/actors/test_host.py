@@ -114,13 +114,12 @@ async def test_aggregates_that_are_never_idle_make_room_for_others():
         stop = False
 
         async def busy(id):
-            sent, window = 0, []
-            while not stop or window:
-                while len(window) < 5 and not stop:  # always some under way: it is never idle
-                    window.append(client.start(id, "put", str(sent)))
-                    sent += 1
-                assert await window.pop(0) == sent - len(window)
-            return sent
+            calls = []
+            while not stop:  # one in every turn of the loop: it is never idle
+                calls.append(client.start(id, "put", str(len(calls))))
+                await asyncio.sleep(0)
+            assert await asyncio.gather(*calls) == list(range(1, len(calls) + 1))
+            return len(calls)
 
         hot = [asyncio.create_task(busy(id)) for id in ("hot 1", "hot 2")]
         await turns(20)
@@ -396,6 +395,27 @@ async def test_passivating_one_at_the_entrance_waits_for_its_turn():
         assert await passivating
 
 
+async def test_one_that_is_to_leave_leaves_though_its_callers_have_gone():
+    """Calls that it should have done first expired at the entrance, all but one."""
+    async with Bench() as bench:
+        host = await bench.host(live_max=1)
+        client, d = Client(host), door("d")
+        slow = client.start("a", "put_slowly", "x", "d", timeout_s=1000)
+        await d.reached.wait()
+        late = [client.start("b", "put", "late", timeout_s=5) for _ in range(3)]
+        patient = client.start("b", "put", "y", timeout_s=1000)
+        await turns()
+        passivating = asyncio.create_task(host.passivate("b"))
+        await turns()
+        bench.clock.advance(6)
+        d.open.set()
+        assert await asyncio.gather(slow, patient) == [2, 1]
+        for call in late:
+            assert (await failure(call)).outcome == "not sent"
+        assert await asyncio.wait_for(passivating, 5)
+        assert await host.live() == []
+
+
 async def test_a_fenced_host_lets_nobody_wait():
     """Who waits for a passivation of it, or its retirement, hears of its end."""
     async with Bench() as bench:
@@ -447,11 +467,15 @@ async def test_a_retiring_host_still_serves_what_its_running_commands_wait_for()
         slow = client.start("to", "put_slowly", "x", "d")
         await d.reached.wait()
         relaying = client.start("from", "relay", "to", "y")
+        later = door("later")
+        relaying_later = client.start("from later", "relay_later", "to later", "y", "later")
         await turns()
         fresh = client.start("to", "put", "z")
         await turns()
         retiring = asyncio.create_task(host.retire())
         assert (await failure(fresh)).moved
+        later.open.set()
+        assert await asyncio.wait_for(relaying_later, 5) == 1
         d.open.set()
         assert await asyncio.wait_for(relaying, 5) == 3
         assert await slow == 2
