@@ -184,8 +184,11 @@ class Runtime:
         `timeout_s`: for each call; then it raises `DeadlineExceeded`. `metadata`: stored with the events.
         `linearizable`: queries make sure with the journal that nobody has taken over since.
 
-        Calls of one reference to one aggregate arrive in the order they were made. Raises `InvalidId`,
-        `NotAnAggregate`, `DefinitionError`, `ValueError`.
+        Calls from one runtime to one aggregate arrive in the order they were made. After a host was lost, those
+        without an answer are sent again in that order; one that is durable keeps its place and its reply, one that
+        was refused unheard is decided again, on the state that it then finds.
+
+        Raises `InvalidId`, `NotAnAggregate`, `DefinitionError`, `ValueError`.
         """
         how = target(
             type,
