@@ -13,14 +13,14 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import ray
 import ray.cloudpickle as cloudpickle
 import ray.exceptions
 import ray.util
-from ray._private import ray_constants
+from ray._private import services
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from holdfast.journal.client import JournalClient
@@ -32,7 +32,7 @@ from .packing import Packer
 from .ref import Gate
 from .resident import HostResident, JournalResident, JournalWay, Resident
 
-__all__ = ["Leave", "RayCluster", "RayPeer", "Stay", "on_loopback"]
+__all__ = ["Leave", "RayCluster", "RayPeer", "Stay"]
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +47,7 @@ _ALIVE = 2  # in Ray's gcs.proto: ActorTableData.ActorState
 _ANSWER, _ERROR, _UNREADABLE = range(3)
 _dumps: Callable[[Any], bytes] = cloudpickle.dumps
 _loads: Callable[[bytes], Any] = cloudpickle.loads
+_find_addresses: Callable[[], frozenset[str]] = services.find_gcs_addresses
 _packer = Packer(_dumps, _loads)
 
 
@@ -239,7 +240,7 @@ class Stay:
     """One runtime's stay on a Ray cluster. Made in a thread: joining and starting block.
 
     An address joins that cluster (`"auto"`: the one on this machine). None uses the Ray that this process has, or the
-    one that `RAY_ADDRESS` names, and else starts one on this machine that listens on loopback only. That one ends
+    one that `RAY_ADDRESS` names, and else starts one on this machine, with 127.0.0.1 as its node. That one ends
     with the last of the stays in this process.
     """
 
@@ -289,14 +290,13 @@ class _OurRay(threading.Thread):
 
     def run(self) -> None:
         try:
-            with on_loopback():
-                ray.init(
-                    address="local",
-                    include_dashboard=False,
-                    logging_level=logging.ERROR,
-                    object_store_memory=OBJECT_STORE_BYTES,
-                    _node_ip_address=LOOPBACK,
-                )
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                logging_level=logging.ERROR,
+                object_store_memory=OBJECT_STORE_BYTES,
+                _node_ip_address=LOOPBACK,
+            )
         except BaseException as problem:
             self._problem = problem
         self._up.set()
@@ -308,18 +308,6 @@ class _OurRay(threading.Thread):
         ray.shutdown()
         self._over.set()
         self.join()
-
-
-@contextlib.contextmanager
-def on_loopback() -> Generator[None, None, None]:
-    """What `ray.init` starts in here listens on loopback only. Told to, Ray takes 127.0.0.1 for "this machine" and
-    listens on every interface, unless it believes to be on a system that can have no clusters."""
-    believed = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = believed
 
 
 def _join_or_start(address: str | None) -> _OurRay | None:

@@ -20,7 +20,6 @@ import hf_support  # noqa: E402
 import ray  # noqa: E402
 
 from holdfast.runtime import Runtime  # noqa: E402
-from holdfast.runtime._ray import on_loopback  # noqa: E402
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,16 +31,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def ray_cluster() -> Iterator[None]:
     """A Ray on loopback, for all tests that share one. No process of it may be left behind."""
     before = hf_support.descendants(os.getpid())
-    with on_loopback():
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            num_cpus=2,
-            _node_ip_address="127.0.0.1",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=128 << 20,
-        )
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        num_cpus=2,
+        _node_ip_address="127.0.0.1",
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        object_store_memory=128 << 20,
+    )
     started = hf_support.descendants(os.getpid()) - before
     try:
         yield

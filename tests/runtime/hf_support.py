@@ -59,20 +59,6 @@ def descendants(pid: int) -> set[int]:
     return {child for child in found if is_running(child)}
 
 
-def open_to_others(pids: set[int]) -> list[str]:
-    """Addresses beyond loopback on which these processes accept connections, as /proc writes them."""
-    sockets: set[str] = set()
-    for pid in pids:
-        for link in Path(f"/proc/{pid}/fd").glob("*"):
-            try:
-                sockets.add(os.readlink(link).removeprefix("socket:[").removesuffix("]"))
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-    local = ("0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F")
-    rows = [row.split() for name in ("tcp", "tcp6") for row in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
-    return [r[1] for r in rows if r[3] == "0A" and r[9] in sockets and r[1].split(":")[0] not in local]
-
-
 class Judge:
     """What callers were told, against what the journal file holds.
 

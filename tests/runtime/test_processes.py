@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,9 @@ async def test_drivers_in_several_processes_use_the_same_aggregates(world: Any, 
 
         try:
             n = 0
+            give_up = time.monotonic() + 240
             while any(driver.poll() is None for driver in drivers):
+                assert time.monotonic() < give_up, "the drivers do not get on"
                 await asyncio.gather(*(send(n + i) for i in range(10)))
                 n += 10
         finally:
