@@ -9,7 +9,9 @@ __all__ = ["HostLimits"]
 class HostLimits:
     """How much one host holds. Raise a bound knowingly: each is memory, or somebody's waiting time.
 
-    - `live_max`: aggregates in memory; beyond it the least recently used idle ones are passivated.
+    - `live_max`: aggregates in memory; beyond it the least recently used idle ones are passivated, and when none is
+      idle, busy ones after their turn. Only what a running command calls enters all the same: it may be what holds
+      the place.
     - `idle_s`: seconds without a call after which an aggregate is passivated (a class may set its own).
     - `mailbox_max`: calls waiting for one aggregate; beyond it callers get `Overloaded`.
     - `inbox_max`: calls in the host, waiting or held for the disk; beyond it callers get `Overloaded`.

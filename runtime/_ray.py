@@ -20,7 +20,6 @@ import ray
 import ray.cloudpickle as cloudpickle
 import ray.exceptions
 import ray.util
-from ray._private import services
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from holdfast.journal.client import JournalClient
@@ -47,7 +46,6 @@ _ALIVE = 2  # in Ray's gcs.proto: ActorTableData.ActorState
 _ANSWER, _ERROR, _UNREADABLE = range(3)
 _dumps: Callable[[Any], bytes] = cloudpickle.dumps
 _loads: Callable[[bytes], Any] = cloudpickle.loads
-_find_addresses: Callable[[], frozenset[str]] = services.find_gcs_addresses
 _packer = Packer(_dumps, _loads)
 
 
@@ -240,8 +238,9 @@ class Stay:
     """One runtime's stay on a Ray cluster. Made in a thread: joining and starting block.
 
     An address joins that cluster (`"auto"`: the one on this machine). None uses the Ray that this process has, or the
-    one that `RAY_ADDRESS` names, and else starts one on this machine, with 127.0.0.1 as its node. That one ends
-    with the last of the stays in this process.
+    one that `RAY_ADDRESS` names, and else starts one on this machine. That one ends with the last of the
+    stays in this process. It listens where Ray does: told 127.0.0.1, Ray 2.60 takes that for "this machine" and
+    accepts connections on every interface.
     """
 
     _lock = threading.Lock()

@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
-    """A Ray on loopback, for all tests that share one. No process of it may be left behind."""
+    """A Ray of the session, for all tests that share one. No process of it may be left behind."""
     before = hf_support.descendants(os.getpid())
     ray.init(
         address="local",
