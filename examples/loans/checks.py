@@ -70,13 +70,13 @@ def clerk_facts(it: Clerk) -> dict[str, Any]:
     """A clerk's state, in the words of the fold."""
     return {
         "version": it.version,
-        "days": it.days,
+        "weeks": it.weeks,
         "steps": it.steps,
         "refused": it.refused,
         "taken": {item.value: times for item, times in it.taken.items()},
         "finished": {item.value: times for item, times in it.finished.items()},
-        "first_day": it.first_day,
-        "last_day": it.last_day,
+        "first_week": it.first_week,
+        "last_week": it.last_week,
     }
 
 
@@ -160,7 +160,7 @@ async def _reports(runtime: Runtime, answers: Answers) -> Check:
     """Each clerk's reports were told the versions 1 … n, and the stream has n events."""
     events = Counter([recorded.id async for recorded in runtime.read(Clerk)])
     wrong = _unlike(answers.reports, events)
-    found = f"{sum(events.values()):,} days reported, {wrong} clerks with other counts"
+    found = f"{sum(events.values()):,} weeks reported, {wrong} clerks with other counts"
     return Check("no clerk's report was lost or doubled", not wrong, found)
 
 

@@ -13,13 +13,13 @@ from holdfast.actors import Aggregate, Rejected, command, event, on
 
 __all__ = [
     "Clerk",
-    "DayAlreadyReported",
     "LoanApplication",
     "NoSuchOffer",
     "OfferStage",
     "Seal",
     "Stage",
     "TimeRunsBackward",
+    "WeekAlreadyReported",
     "WorkItem",
     "WorkNotScheduled",
     "WorkNotTaken",
@@ -133,8 +133,8 @@ class TimeRunsBackward(Rejected):
     Or it was rejected by a host that died before anybody heard of it, and is decided again, after later ones."""
 
 
-class DayAlreadyReported(Rejected):
-    """The clerk has reported this day, or a later one."""
+class WeekAlreadyReported(Rejected):
+    """The clerk has reported this week, or a later one."""
 
 
 # -- what is recorded ----------------------------------------------------------------------------------------------
@@ -248,11 +248,11 @@ class WorkCompleted(Step):
     item: WorkItem
 
 
-@event("clerk.clocked_off")
-class ClockedOff:
-    """`steps`: all that the clerk did that day, `refused`: those of them that were rejected."""
+@event("clerk.week_reported")
+class WeekReported:
+    """`week`: its Monday, `steps`: all that the clerk did in it, `refused`: those of them that were rejected."""
 
-    day: date
+    week: date
     steps: int
     refused: int
     taken: dict[WorkItem, int]
@@ -569,32 +569,33 @@ class LoanApplication(Aggregate):
 
 
 class Clerk(Aggregate):
-    """One of the bank's clerks, who reports at the end of each day what was done."""
+    """One of the bank's clerks, who reports at the end of each week what was done."""
 
-    days: int = 0
+    weeks: int = 0
     steps: int = 0
     refused: int = 0
     taken: dict[WorkItem, int] = {}  # noqa: RUF012
     finished: dict[WorkItem, int] = {}  # noqa: RUF012
-    first_day: date | None = None
-    last_day: date | None = None
+    first_week: date | None = None
+    last_week: date | None = None
 
     @command
-    def clock_off(
-        self, day: date, steps: int, refused: int, taken: dict[WorkItem, int], finished: dict[WorkItem, int]
+    def report_week(
+        self, week: date, steps: int, refused: int, taken: dict[WorkItem, int], finished: dict[WorkItem, int]
     ) -> int:
-        """Report a day: the steps made, those refused, and per kind of work how often it was taken and finished."""
-        if self.last_day is not None and day <= self.last_day:
-            raise DayAlreadyReported(day, self.last_day)
-        self.emit(ClockedOff(day, steps, refused, taken, finished))
+        """Report the week of a Monday: the steps made, those refused, how often each kind of work was taken and
+        finished."""
+        if self.last_week is not None and week <= self.last_week:
+            raise WeekAlreadyReported(week, self.last_week)
+        self.emit(WeekReported(week, steps, refused, taken, finished))
         return self.version
 
-    @on(ClockedOff)
-    def _clocked_off(self, event: ClockedOff) -> None:
-        self.days += 1
+    @on(WeekReported)
+    def _week_reported(self, event: WeekReported) -> None:
+        self.weeks += 1
         self.steps += event.steps
         self.refused += event.refused
-        self.first_day, self.last_day = self.first_day or event.day, event.day
-        for total, today in ((self.taken, event.taken), (self.finished, event.finished)):
-            for item, times in today.items():
+        self.first_week, self.last_week = self.first_week or event.week, event.week
+        for total, lately in ((self.taken, event.taken), (self.finished, event.finished)):
+            for item, times in lately.items():
                 total[item] = total.get(item, 0) + times

@@ -1,8 +1,8 @@
 """The feed: the log as commands, in the order of time, thousands under way at once.
 
 Commands to one application arrive in the order in which they are made here, so an application's steps stay in order
-while those of different applications overtake each other. When all answers of a day are in, each clerk of that day
-reports it, under an idempotency key: a report that is sent twice counts once.
+while those of different applications overtake each other. When all answers of a week are in, each clerk of that
+week reports it, under an idempotency key: a report that is sent twice counts once.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime, timedelta
 from itertools import groupby
 
 from holdfast.actors import Rejected
@@ -24,6 +24,7 @@ __all__ = ["Answers", "Incident", "feed"]
 
 UNDER_WAY_MAX = 4000  # commands without an answer; more only wait longer
 STARTING_MAX = 2  # clerks whose process starts: with more, a host that was killed queues for its turn behind them
+PROGRESS_LINES = 500
 PATIENCE_S = 120.0  # for a clerk's report: its process may have to start, beside all the rest
 
 Send = Callable[[LoanApplication, Line], Awaitable[int]]
@@ -110,7 +111,12 @@ async def feed(
     feeding = _Feeding(runtime, log, progress)
     async with asyncio.TaskGroup() as group:
         await feeding.run(group, incidents)
+    feeding.tell()
     return feeding.answers
+
+
+def _monday(at: datetime) -> date:
+    return at.date() - timedelta(days=at.weekday())
 
 
 class _Feeding:
@@ -120,6 +126,7 @@ class _Feeding:
         self.log, self.progress = log, progress
         self.answers = Answers.none(len(log.lines))
         self._runtime, self._started = runtime, time.perf_counter()
+        self._untold = 0
         self._room = asyncio.Semaphore(UNDER_WAY_MAX)
         self._starting = asyncio.Semaphore(STARTING_MAX)
         self._in_turn = {clerk: asyncio.Lock() for clerk in log.clerks}
@@ -130,17 +137,17 @@ class _Feeding:
 
     async def run(self, group: asyncio.TaskGroup, incidents: list[Incident]) -> None:
         ahead = {incident.number: incident for incident in incidents}
-        days: asyncio.Queue[tuple[date, list[Line], set[asyncio.Task[None]]] | None] = asyncio.Queue()
-        group.create_task(self._report(group, days))
-        for day, lines in groupby(self.log.lines, key=lambda line: line.at.date()):
+        weeks: asyncio.Queue[tuple[date, list[Line], set[asyncio.Task[None]]] | None] = asyncio.Queue()
+        group.create_task(self._report(group, weeks))
+        for week, lines in groupby(self.log.lines, key=lambda line: _monday(line.at)):
             done, under_way = list(lines), set[asyncio.Task[None]]()
             for line in done:
                 await self._room.acquire()
                 under_way.add(group.create_task(self._send(line)))
                 if line.number in ahead:
                     group.create_task(self._strike(ahead[line.number]))
-            days.put_nowait((day, done, under_way))
-        days.put_nowait(None)
+            weeks.put_nowait((week, done, under_way))
+        weeks.put_nowait(None)
 
     async def _send(self, line: Line) -> None:
         application, answers, number = self._applications[line.case], self.answers, line.number
@@ -157,6 +164,14 @@ class _Feeding:
         finally:
             answers.answered[number] = self.now()
             self._room.release()
+            self._untold += 1
+            if self._untold == PROGRESS_LINES:
+                self.tell()
+
+    def tell(self) -> None:
+        """Report the answers that came since the last time."""
+        self.progress(self._untold)
+        self._untold = 0
 
     async def _strike(self, incident: Incident) -> None:
         incident.pid = await incident.strike()
@@ -165,21 +180,20 @@ class _Feeding:
     async def _report(
         self,
         group: asyncio.TaskGroup,
-        days: "asyncio.Queue[tuple[date, list[Line], set[asyncio.Task[None]]] | None]",
+        weeks: "asyncio.Queue[tuple[date, list[Line], set[asyncio.Task[None]]] | None]",
     ) -> None:
-        """Day by day, when all its answers are in: have its clerks report it."""
-        while (ended := await days.get()) is not None:
-            day, lines, under_way = ended
+        """Week by week, when all its answers are in: have its clerks report it."""
+        while (ended := await weeks.get()) is not None:
+            week, lines, under_way = ended
             await asyncio.wait(under_way)
-            self.progress(len(lines))
             by_clerk: dict[str, list[Line]] = {}
             for line in lines:
                 if line.clerk is not None:
                     by_clerk.setdefault(line.clerk, []).append(line)
             for clerk, theirs in by_clerk.items():
-                group.create_task(self._clock_off(clerk, day, theirs))
+                group.create_task(self._report_week(clerk, week, theirs))
 
-    async def _clock_off(self, clerk: str, day: date, lines: list[Line]) -> None:
+    async def _report_week(self, clerk: str, week: date, lines: list[Line]) -> None:
         taken, finished = Counter[WorkItem](), Counter[WorkItem]()
         refused = sum(self.answers.versions[line.number] == 0 for line in lines)
         for line in lines:
@@ -188,6 +202,6 @@ class _Feeding:
             elif self.answers.versions[line.number] > 0 and line.activity.startswith("W_"):
                 finished[WorkItem(line.activity.removeprefix("W_"))] += line.lifecycle == "COMPLETE"
         reports = self.answers.reports.setdefault(clerk, [])
-        reference = self._runtime.get(Clerk, clerk, idempotency_key=f"clock off {day}", timeout_s=PATIENCE_S)
+        reference = self._runtime.get(Clerk, clerk, idempotency_key=f"week of {week}", timeout_s=PATIENCE_S)
         async with self._in_turn[clerk], contextlib.nullcontext() if reports else self._starting:
-            reports.append(await reference.clock_off(day, len(lines), refused, dict(taken), dict(+finished)))
+            reports.append(await reference.report_week(week, len(lines), refused, dict(taken), dict(+finished)))

@@ -8,7 +8,7 @@ one is. Where the two disagree about one step of one application, the demonstrat
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from .log import Line
@@ -83,11 +83,11 @@ def fold(lines: Iterable[Line]) -> Expected:
         else:
             expected.refused.add(line.number)
         if line.clerk is not None:
-            sheets[line.clerk].setdefault(line.at.date(), []).append((line, happens))
+            sheets[line.clerk].setdefault(_monday(line.at), []).append((line, happens))
     for case, done in possible.items():
         expected.accepted[case] = [line.number for line in done]
         expected.applications[case] = _application(done, counts[case])
-    expected.clerks = {clerk: _clerk(days) for clerk, days in sheets.items()}
+    expected.clerks = {clerk: _clerk(weeks) for clerk, weeks in sheets.items()}
     return expected
 
 
@@ -173,16 +173,20 @@ def _application(done: list[Line], n: Counter[str]) -> dict[str, Any]:
     }
 
 
-def _clerk(days: dict[date, list[tuple[Line, bool]]]) -> dict[str, Any]:
-    everything = [each for day in days.values() for each in day]
+def _monday(at: datetime) -> date:
+    return at.date() - timedelta(days=at.weekday())
+
+
+def _clerk(weeks: dict[date, list[tuple[Line, bool]]]) -> dict[str, Any]:
+    everything = [each for week in weeks.values() for each in week]
     work = Counter((x.activity[2:], x.lifecycle) for x, happens in everything if happens and x.activity[0] == "W")
     return {
-        "version": len(days),
-        "days": len(days),
+        "version": len(weeks),
+        "weeks": len(weeks),
         "steps": len(everything),
         "refused": sum(not happens for _, happens in everything),
         "taken": {item: times for (item, what), times in work.items() if what == "START"},
         "finished": {item: times for (item, what), times in work.items() if what == "COMPLETE"},
-        "first_day": min(days),
-        "last_day": max(days),
+        "first_week": min(weeks),
+        "last_week": max(weeks),
     }

@@ -101,15 +101,15 @@ def test_stages_are_not_skipped_and_time_does_not_run_backward() -> None:
     assert isinstance(late.rejection, domain.TimeRunsBackward)
 
 
-def test_a_clerk_reports_each_day_once_and_in_order() -> None:
-    """Totals add up over the days."""
-    monday, tuesday = date(2012, 1, 2), date(2012, 1, 3)
-    first = given(Clerk).when.clock_off(monday, 5, 1, {CALL: 2}, {CALL: 1})
-    assert isinstance(first.when.clock_off(monday, 5, 1, {}, {}).rejection, domain.DayAlreadyReported)
-    second = first.when.clock_off(tuesday, 3, 0, {CALL: 1}, {})
-    assert (second.state.days, second.state.steps, second.state.refused) == (2, 8, 1)
+def test_a_clerk_reports_each_week_once_and_in_order() -> None:
+    """Totals add up over the weeks."""
+    one, two = date(2012, 1, 2), date(2012, 1, 9)
+    first = given(Clerk).when.report_week(one, 5, 1, {CALL: 2}, {CALL: 1})
+    assert isinstance(first.when.report_week(one, 5, 1, {}, {}).rejection, domain.WeekAlreadyReported)
+    second = first.when.report_week(two, 3, 0, {CALL: 1}, {})
+    assert (second.state.weeks, second.state.steps, second.state.refused) == (2, 8, 1)
     assert second.state.taken == {CALL: 3}
-    assert isinstance(second.when.clock_off(monday, 1, 0, {}, {}).rejection, domain.DayAlreadyReported)
+    assert isinstance(second.when.report_week(one, 1, 0, {}, {}).rejection, domain.WeekAlreadyReported)
 
 
 def test_rejections_say_what_was_wrong() -> None:
