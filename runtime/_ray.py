@@ -39,7 +39,6 @@ JOURNAL = "journal"
 HOST = "host:"
 CALLS_MAX = 10_000  # requests under way in one resident; a long one, of slow calls, does not keep others out
 END_AFTER_S = 0.05
-LOOPBACK = "127.0.0.1"
 OBJECT_STORE_BYTES = 128 << 20  # batches are small and short-lived; the default takes a third of the memory
 
 _ALIVE = 2  # in Ray's gcs.proto: ActorTableData.ActorState
@@ -239,8 +238,7 @@ class Stay:
 
     An address joins that cluster (`"auto"`: the one on this machine). None uses the Ray that this process has, or the
     one that `RAY_ADDRESS` names, and else starts one on this machine. That one ends with the last of the
-    stays in this process. It listens where Ray does: told 127.0.0.1, Ray 2.60 takes that for "this machine" and
-    accepts connections on every interface.
+    stays in this process. It listens where Ray does: on every interface.
     """
 
     _lock = threading.Lock()
@@ -294,7 +292,6 @@ class _OurRay(threading.Thread):
                 include_dashboard=False,
                 logging_level=logging.ERROR,
                 object_store_memory=OBJECT_STORE_BYTES,
-                _node_ip_address=LOOPBACK,
             )
         except BaseException as problem:
             self._problem = problem

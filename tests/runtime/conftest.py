@@ -35,7 +35,6 @@ def ray_cluster() -> Iterator[None]:
         address="local",
         include_dashboard=False,
         num_cpus=2,
-        _node_ip_address="127.0.0.1",
         log_to_driver=False,
         logging_level=logging.ERROR,
         object_store_memory=128 << 20,
