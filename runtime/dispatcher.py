@@ -53,7 +53,8 @@ class Target:
 
 class Dispatcher:
     """Sends calls to hosts. `leads`: this runtime was opened by a user, so its code is what hosts should run; one
-    inside a host or a task follows what is recorded instead."""
+    inside a host or a task follows what is recorded instead. `nested`: its callers are commands of a host, which hold
+    their places while they wait: they may start dedicated hosts over the bound rather than wait for each other."""
 
     def __init__(
         self,
@@ -64,14 +65,16 @@ class Dispatcher:
         config: Config,
         *,
         leads: bool,
+        nested: bool = False,
     ) -> None:
         self.cluster, self.journal, self.placements, self.config = cluster, journal, placements, config
-        self._spec, self._leads = spec, leads
+        self._spec, self._leads, self._nested = spec, leads, nested
         self._links: dict[tuple[str, str], Link] = {}  # by category and owner
         self._types: dict[str, type[Aggregate]] = {}  # by category: the newest class of its name
         self._seen: WeakSet[type[Aggregate]] = WeakSet()
         self._recorded: dict[str, asyncio.Task[None]] = {}
-        self._starting: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._counting: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._may_start = asyncio.Semaphore(config.starting_max)
         self._id_prefix, self._ids = incarnation(), itertools.count(1)
         self._closed = False
         self._sweeper: asyncio.Task[None] | None = None
@@ -217,15 +220,41 @@ class Dispatcher:
             ),
             dedicated=placement.hosts_max is not None,
         )
-        peer = await self._start(spec, placement)
-        running = await self._hello(peer)
+        peer, running = await self._running(spec, placement)
         if self._leads and running != definition.code and await self._is_current(definition, placement):
             log.info("%s runs other code than this runtime: it is replaced", owner)
             await self._retire(peer)
-            peer = await self._start(spec, placement)
-            if await self._hello(peer) != definition.code:
+            peer, running = await self._running(spec, placement)
+            if running != definition.code:
                 log.warning("%s: its process imports other code than this one; it is used as it is", owner)
         return peer
+
+    async def _running(self, spec: HostSpec, placement: Placement) -> tuple[Peer, str]:
+        """The host, when it has started, and which code it runs."""
+        if placement.hosts_max is None:
+            peer = await self.cluster.host(spec)
+            return peer, await self._hello(peer)
+        found = await self.cluster.find_host(spec.owner)
+        if found is not None:
+            return found, await self._hello(found)
+        return await self._start(spec, placement.hosts_max)
+
+    async def _start(self, spec: HostSpec, hosts_max: int) -> tuple[Peer, str]:
+        """A dedicated host, within the bound, and only a few at a time: a process that starts takes a core for a
+        second, and the successor of a host that died would queue behind all of them."""
+        category = definition_of(spec.type).category
+        async with self._counting[category]:  # one at a time, so that they are counted right
+            await self._make_room(category, spec.owner, hosts_max)
+            await self._may_start.acquire()
+            try:
+                peer = await self.cluster.host(spec)
+            except BaseException:
+                self._may_start.release()
+                raise
+        try:
+            return peer, await self._hello(peer)
+        finally:
+            self._may_start.release()
 
     async def _hello(self, peer: Peer) -> str:
         """Wait until the host has started; which code it runs."""
@@ -241,17 +270,6 @@ class Dispatcher:
         recorded = await self.journal.register(definition.category, placement.recorded_as, "")
         return recorded.code == definition.code
 
-    async def _start(self, spec: HostSpec, placement: Placement) -> Peer:
-        if placement.hosts_max is None:
-            return await self.cluster.host(spec)
-        peer = await self.cluster.find_host(spec.owner)
-        if peer is not None:
-            return peer
-        category = definition_of(spec.type).category
-        async with self._starting[category]:  # one at a time, so that they are counted right
-            await self._make_room(category, spec.owner, placement.hosts_max)
-            return await self.cluster.host(spec)
-
     async def _make_room(self, category: str, owner: str, hosts_max: int) -> None:
         """Wait until one more dedicated host of this type may start, sending the longest idle one away."""
         poll_s = POLL_FIRST_S
@@ -260,6 +278,8 @@ class Dispatcher:
             if len(names) < hosts_max or owner in names:
                 return
             idlest = await self._longest_idle(names)
+            if idlest is None and self._nested:
+                return
             if idlest is None:
                 await asyncio.sleep(poll_s)  # all are busy; the callers' deadlines run
                 poll_s = min(2 * poll_s, POLL_MOST_S)

@@ -116,7 +116,9 @@ class HostResident(Resident):
         resident's process."""
         definition = definition_of(spec.type)
         journal = JournalClient(JournalWay(cluster, spec.config), patience_s=spec.config.journal_patience_s)
-        self._dispatcher = Dispatcher(cluster, journal, spec.journal, spec.placements, spec.config, leads=False)
+        self._dispatcher = Dispatcher(
+            cluster, journal, spec.journal, spec.placements, spec.config, leads=False, nested=True
+        )
         self._gate = Gate(spec.journal.namespace, self._dispatcher, home)
         self._host = Host(
             spec.owner,

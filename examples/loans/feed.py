@@ -6,7 +6,6 @@ week reports it, under an idempotency key: a report that is sent twice counts on
 """
 
 import asyncio
-import contextlib
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -23,7 +22,6 @@ from .log import Line, Log
 __all__ = ["Answers", "Incident", "feed"]
 
 UNDER_WAY_MAX = 4000  # commands without an answer; more only wait longer
-STARTING_MAX = 2  # clerks whose process starts: with more, a host that was killed queues for its turn behind them
 PROGRESS_LINES = 500
 PATIENCE_S = 120.0  # for a clerk's report: its process may have to start, beside all the rest
 
@@ -128,7 +126,6 @@ class _Feeding:
         self._runtime, self._started = runtime, time.perf_counter()
         self._untold = 0
         self._room = asyncio.Semaphore(UNDER_WAY_MAX)
-        self._starting = asyncio.Semaphore(STARTING_MAX)
         self._in_turn = {clerk: asyncio.Lock() for clerk in log.clerks}
         self._applications = {case: runtime.get(LoanApplication, case) for case in log.cases}
 
@@ -203,5 +200,5 @@ class _Feeding:
                 finished[WorkItem(line.activity.removeprefix("W_"))] += line.lifecycle == "COMPLETE"
         reports = self.answers.reports.setdefault(clerk, [])
         reference = self._runtime.get(Clerk, clerk, idempotency_key=f"week of {week}", timeout_s=PATIENCE_S)
-        async with self._in_turn[clerk], contextlib.nullcontext() if reports else self._starting:
+        async with self._in_turn[clerk]:
             reports.append(await reference.report_week(week, len(lines), refused, dict(taken), dict(+finished)))

@@ -185,6 +185,42 @@ async def test_dedicated_hosts_stay_within_their_bound_while_others_start_freely
         assert len((await runtime.statistics()).hosts) == 4
 
 
+async def test_nested_calls_go_over_the_bound_rather_than_wait_for_each_other() -> None:
+    """Each of them holds a place while it waits for the next."""
+    async with Runtime.local(placement=Dedicated(live_max=1)) as runtime:
+        assert await runtime.get(Teller, "t").ask("u", "v") == 0
+
+
+async def test_few_dedicated_hosts_start_at_once() -> None:
+    """The successor of a host that died would queue behind all of them."""
+    opened, starting, most = asyncio.Event(), set[str](), 0
+
+    class Slow(LocalCluster):
+        async def host(self, spec: Any) -> Any:
+            nonlocal most
+            peer = await super().host(spec)
+            ask = peer.ask
+
+            async def held(method: str, *args: Any) -> Any:
+                if method == "hello":
+                    await opened.wait()
+                    starting.discard(spec.owner)
+                return await ask(method, *args)
+
+            peer.ask = held  # type: ignore[method-assign]
+            starting.add(spec.owner)
+            most = max(most, len(starting))
+            return peer
+
+    runtime = await runtime_on(Slow(SPEC), Dedicated(live_max=50), Config(starting_max=3))
+    calls = [asyncio.create_task(runtime.get(Account, f"a{n}").deposit(1)) for n in range(10)]
+    await eventually(lambda: len(starting) == 3)
+    opened.set()
+    assert await asyncio.gather(*calls) == [1] * 10
+    assert most == 3
+    await runtime.close()
+
+
 async def test_lines_that_were_silent_are_forgotten() -> None:
     """What this process holds does not grow with the aggregates it has ever called."""
     async with Runtime.local(config=Config(link_idle_s=0.05), placement=Dedicated(live_max=50)) as runtime:
