@@ -3,8 +3,9 @@
 `_ray` gives it on a Ray cluster, `local` inside one event loop. Everything above this line is the same for both.
 """
 
+import hashlib
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from holdfast.actors.aggregate import Aggregate
@@ -48,11 +49,21 @@ class WireError(HoldfastError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalSpec:
-    """Which journal a namespace serves. `url` is absolute: the journal may live in another process."""
+    """Which journal a namespace serves. `url` is absolute: the journal may live in another process. It may hold a
+    password, so it is shown to nobody, and only the process that opens the journal gets it."""
 
     namespace: str
-    url: str
+    url: str = field(repr=False)
     volatile: bool  # its events live in its process only: it must not be restarted as if nothing had been
+
+    @property
+    def mark(self) -> str:
+        """Tells this journal from others, and tells nothing else."""
+        return hashlib.sha256(self.url.encode()).hexdigest()
+
+    def without_url(self) -> "JournalSpec":
+        """For processes that ask the journal and never open it."""
+        return replace(self, url="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

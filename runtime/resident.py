@@ -14,7 +14,7 @@ from holdfast.actors.host import Host
 from holdfast.journal.client import JournalClient
 from holdfast.journal.errors import Fenced, JournalUnavailable
 from holdfast.journal.server import JournalServer
-from holdfast.journal.url import open_store
+from holdfast.journal.url import JournalUrl, open_store
 
 from .cluster import Cluster, HostSpec, JournalSpec, Peer, PeerGone, PeerSilent, incarnation
 from .config import Config
@@ -81,7 +81,7 @@ class JournalResident(Resident):
         """Also says which journal it is, before it has opened it. Stopped, it opens it again for the next request:
         another runtime may have come while the last one left."""
         if method == "describe":
-            return self._spec.url
+            return self._spec.mark, JournalUrl.parse(self._spec.url).redacted
         try:
             return await super().handle(method, args)
         finally:

@@ -103,8 +103,9 @@ class Runtime:
     ) -> None:
         """Not called by users. `leave`: gives the cluster up, and ends it if it is this process's own."""
         self._cluster, self._journal, self._spec, self._config = cluster, journal, spec, config
-        self._dispatcher = Dispatcher(cluster, journal, spec, placements, config, leads=True)
-        self._gate = Gate(spec.namespace, self._dispatcher, (spec, placements, config))
+        known_to_all = spec.without_url()
+        self._dispatcher = Dispatcher(cluster, journal, known_to_all, placements, config, leads=True)
+        self._gate = Gate(spec.namespace, self._dispatcher, (known_to_all, placements, config))
         self._gate.open()
         self._leave = leave
         self._closed = False
@@ -334,10 +335,9 @@ async def _opened(
     cluster = join(spec)
     try:
         peer = await cluster.journal()
-        serves = await peer.ask("describe")
-        if serves != spec.url:
-            redacted = [JournalUrl.parse(url).redacted for url in (serves, spec.url)]
-            raise NamespaceConflict(namespace, *redacted)
+        mark, serves = await peer.ask("describe")
+        if mark != spec.mark:
+            raise NamespaceConflict(namespace, serves, parsed.redacted)
         try:
             await peer.ask("ping")
         except JournalError:

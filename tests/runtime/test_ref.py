@@ -152,3 +152,11 @@ async def test_a_call_is_sent_when_it_is_awaited() -> None:
         assert inspect.iscoroutine(call)
         call.close()
         assert await account.balance_now() == 0
+
+
+async def test_a_pickled_reference_does_not_say_where_the_journal_is(tmp_path: Any) -> None:
+    """A journal's URL may hold a password; who has a reference asks the journal's server and never opens it."""
+    async with Runtime.local(f"sqlite:///{tmp_path}/whisper.db") as runtime:
+        wire = pickle.dumps(runtime.get(Account, "a"))
+        assert b"whisper" not in wire
+        assert await pickle.loads(wire).deposit(1) == 1
