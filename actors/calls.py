@@ -5,14 +5,11 @@ Calls cross processes as plain tuples, in batches: a thousand cost little more t
 
 import enum
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
 from typing import Any, NamedTuple, TypeAlias
 
 from holdfast.journal.records import StoredReply
 
-from .unit import Unit
-
-__all__ = ["CALLER", "Answer", "Call", "CallWire", "Kind", "Trace"]
+__all__ = ["Answer", "Call", "CallWire", "Kind", "Trace"]
 
 
 class Kind(enum.IntEnum):
@@ -43,9 +40,6 @@ CallWire: TypeAlias = tuple[int, str, str, tuple[Any, ...], Mapping[str, Any], s
 """The fields of a `Call`, in order."""
 
 PLAIN = Trace()
-
-CALLER: ContextVar[Unit | None] = ContextVar("holdfast_caller", default=None)
-"""The command on whose behalf code runs, wherever it got its references from. Set in async commands."""
 
 
 class Call:

@@ -35,7 +35,7 @@ from holdfast.journal.errors import (
 from holdfast.journal.records import Append, Appended, KeyedReply, NewEvent, Snapshot, StoredReply, StreamId
 
 from .aggregate import Aggregate
-from .calls import CALLER, Call, Kind
+from .calls import Call, Kind
 from .counters import Counters
 from .definition import CommandSpec, Definition
 from .errors import CommandAborted, DeadlineExceeded, KeyReused, NotSerializable, Overloaded, UnknownCommand
@@ -44,7 +44,7 @@ from .gate import Done, OutputGate
 from .hydrate import hydrate
 from .limits import HostLimits
 from .snapshots import SnapshotWriter
-from .unit import Context, Peers, Unit
+from .unit import CALLER, Context, Peers, Unit
 
 __all__ = ["Cell", "Phase", "Surroundings"]
 

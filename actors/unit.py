@@ -9,6 +9,7 @@ command raised, nothing does and the instance, if anything was emitted, is of no
 """
 
 from collections.abc import Coroutine, Mapping, Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from holdfast.journal.codec import CodecError
@@ -20,9 +21,12 @@ from .errors import NotInCommand, NotSerializable, UnhandledEvent
 if TYPE_CHECKING:
     from .aggregate import Aggregate
 
-__all__ = ["Context", "Peers", "Unit"]
+__all__ = ["CALLER", "Context", "Peers", "Unit"]
 
 T = TypeVar("T")
+
+CALLER: "ContextVar[Unit | None]" = ContextVar("holdfast_caller", default=None)
+"""The command on whose behalf code runs, wherever it got its references from. Set in async commands."""
 
 
 class Peers(Protocol):
@@ -75,9 +79,11 @@ class Unit:
         """Run the coroutine that `run` made. What it leaves running when it ends can emit no more."""
         state = self.instance.__dict__
         state["_unit"] = self
+        outer = CALLER.set(self)  # in the tasks that it starts as well
         try:
             result = await coroutine
         finally:
+            CALLER.reset(outer)
             if state["_unit"] is self:
                 state["_unit"] = None
         if self._broken is not None:
@@ -89,8 +95,8 @@ class Unit:
         spec = self.definition.events.get(event.__class__)
         if spec is None:
             raise UnhandledEvent(self.definition.category, type(event).__qualname__)
-        if self.command.is_query:
-            raise NotInCommand(repr(self.instance))
+        if self.command.is_query or (self.command.is_async and CALLER.get() is not self):
+            raise NotInCommand(repr(self.instance))  # or a task that an earlier command has left running
         try:
             payload = spec.codec.encode(event)
             copy = spec.codec.decode(payload)

@@ -16,11 +16,11 @@ from typing import Any
 from weakref import WeakSet
 
 from holdfast.actors.aggregate import Aggregate
-from holdfast.actors.calls import CALLER, Kind, Trace
+from holdfast.actors.calls import Kind, Trace
 from holdfast.actors.definition import CommandSpec, Definition, definition_of
 from holdfast.actors.fingerprint import fingerprint
 from holdfast.actors.host import HostStatistics
-from holdfast.actors.unit import Unit
+from holdfast.actors.unit import CALLER, Unit
 from holdfast.journal.client import JournalClient
 from holdfast.journal.errors import HoldfastError
 

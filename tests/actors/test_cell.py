@@ -17,7 +17,8 @@ from holdfast.actors import (
     Rejected,
     UnknownCommand,
 )
-from holdfast.actors.calls import CALLER, Trace
+from holdfast.actors.calls import Trace
+from holdfast.actors.unit import CALLER
 from holdfast.journal.errors import (
     CorruptRecord,
     Fenced,

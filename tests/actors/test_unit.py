@@ -222,6 +222,23 @@ async def test_what_a_command_leaves_running_can_emit_no_more() -> None:
     assert unit.emitted == []
 
 
+async def test_nor_can_it_emit_into_the_command_that_runs_by_then() -> None:
+    """That one would journal what it did not decide."""
+    gate, held = asyncio.Event(), asyncio.Event()
+    before = unit_of("leave_running")
+    stray = await before.awaiting(before.run((gate,), {}))
+    unit = unit_of("write_later", before.instance)
+    command = asyncio.ensure_future(unit.awaiting(unit.run(("mine", held), {})))
+    await asyncio.wait({asyncio.ensure_future(asyncio.sleep(0))})
+    gate.set()
+    with pytest.raises(NotInCommand):
+        await stray
+    held.set()
+    await command
+    assert lines(unit) == ["mine"]
+    assert len(unit.emitted) == 1
+
+
 async def test_a_cancelled_command_is_over() -> None:
     """Nothing of it is in force any more."""
     unit = unit_of("write_later")
