@@ -6,11 +6,15 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo test simulate soak fuzz bench lint format clean
 
 help:
 	@echo "make demo    run the bank's loan applications, with two kills on the way (under two minutes)"
 	@echo "make test    run every test, the fast ones first"
+	@echo "make simulate SEEDS=2000  the same classes in so many simulated worlds; SEED=4711 replays one"
+	@echo "make soak MINUTES=5  a real cluster of three nodes, with kills and pauses of everything in it"
+	@echo "make fuzz    coverage-guided fuzzing of everything that reads bytes (FUZZ_SECONDS=60 of each)"
+	@echo "make bench   the measurements that the documents quote"
 	@echo "make lint    ruff, mypy strict, pyright strict"
 	@echo "make format  put the code into its format"
 	@echo "make clean   remove what these targets made"
@@ -21,7 +25,7 @@ $(READY): pyproject.toml
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1' 2>.venv/setup.log \
 		|| { cat .venv/setup.log >&2; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]' --group dev \
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,postgres]' --group dev \
 		>.venv/setup.log 2>&1 || { cat .venv/setup.log >&2; exit 1; }
 	@# Type checkers run no import hooks: this path entry shows them an editable install as they would see a wheel.
 	@$(BIN)/python -c 'import pathlib, site; \
@@ -33,6 +37,20 @@ demo: $(READY)
 
 test: $(READY)
 	@$(BIN)/python -m pytest
+
+simulate: $(READY)
+	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),2000) --first $(or $(FIRST),0))
+
+soak: $(READY)
+	@$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED))
+
+fuzz: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group fuzz
+	@$(BIN)/python -m tests.fuzz --seconds $(or $(FUZZ_SECONDS),60)
+
+bench: $(READY)
+	@$(BIN)/python -m benchmarks hot_aggregate
+	@$(BIN)/python -m benchmarks failover
 
 lint: $(READY)
 	@$(BIN)/ruff check .

@@ -25,12 +25,14 @@ from typing import Any, Protocol, TypeAlias
 from holdfast.journal.client import JournalClient
 from holdfast.journal.codec import CodecError
 from holdfast.journal.errors import (
+    CorruptRecord,
     Fenced,
     JournalBusy,
     JournalFailed,
     JournalOpenError,
     JournalUnavailable,
     RecordTooLarge,
+    Unstorable,
 )
 from holdfast.journal.records import Append, Appended, KeyedReply, NewEvent, Snapshot, StoredReply, StreamId
 
@@ -38,9 +40,9 @@ from .aggregate import Aggregate
 from .calls import Call, Kind
 from .counters import Counters
 from .definition import CommandSpec, Definition
-from .errors import CommandAborted, DeadlineExceeded, KeyReused, NotSerializable, Overloaded, UnknownCommand
+from .errors import CommandAborted, DeadlineExceeded, KeyReused, NotSerializable, UnknownCommand
 from .fingerprint import fingerprint
-from .gate import Done, OutputGate
+from .gate import RECORD_BYTES, Done, OutputGate
 from .hydrate import hydrate
 from .limits import HostLimits
 from .snapshots import SnapshotWriter
@@ -52,7 +54,7 @@ log = logging.getLogger(__name__)
 
 Outcome: TypeAlias = Callable[[Call], tuple[Kind, Any]]
 
-NOTHING_WRITTEN = (JournalFailed, JournalOpenError, RecordTooLarge, CodecError)
+NOTHING_WRITTEN = (JournalFailed, JournalOpenError, RecordTooLarge, CodecError, CorruptRecord, Unstorable)
 """After these an append certainly did not happen. After any other it may have: the journal tells, when asked."""
 
 LOOK_UP_MAX = 1000
@@ -91,6 +93,10 @@ class Surroundings(Protocol):
 
     def pack(self, value: Any, /) -> Any:
         """Make a value ready for the way to the client; raises `NotSerializable`."""
+        ...
+
+    def refuse_overload(self, call: Call, what: str, limit: int) -> None:
+        """Answer a call for which there is no room."""
         ...
 
     def has_pending(self, cell: "Cell") -> None:
@@ -172,7 +178,7 @@ class Cell:
     def accept(self, call: Call) -> None:
         """Take a call in. It is answered through `call.resolve`, exactly once, sooner or later."""
         if len(self.mailbox) >= self.host.limits.mailbox_max:
-            self._refuse(call, Overloaded(f"mailbox of {self.name}", self.host.limits.mailbox_max))
+            self.host.refuse_overload(call, f"mailbox of {self.name}", self.host.limits.mailbox_max)
             return
         self.mailbox.append(call)
         if self.phase is Phase.PASSIVE:
@@ -438,6 +444,12 @@ class Cell:
             for call in calls:
                 call.resolve(call, Kind.ERROR, packed)
         else:
+            if any(reply.version > self.version for reply in (*replies.values(), *keyed.values())):
+                # An append that nobody answered was written after this state was read. Whoever hears of it now must
+                # not be shown the state without it later.
+                self._looked_up, self._worker = 0, None
+                self._recover()
+                return
             for call in calls:
                 call.known = (keyed if call.keyed else replies).get(call.command_id)
                 call.checked = self._activation
@@ -495,6 +507,7 @@ class Cell:
     def _events(self, call: Call, unit: Unit, reply: bytes) -> list[NewEvent]:
         """The command's events as the journal keeps them. The last one carries the reply of a generated id."""
         metadata, context, limit = unit.context.encoded, unit.context, self.host.limits.event_bytes_max
+        self._check_sizes(call, unit, metadata)
         last = len(unit.emitted) - 1
         events: list[NewEvent] = []
         for index, (spec, payload) in enumerate(unit.emitted):
@@ -511,6 +524,15 @@ class Cell:
                 )
             )
         return events
+
+    def _check_sizes(self, call: Call, unit: Unit, metadata: bytes) -> None:
+        """Raise `RecordTooLarge` for a command that would be more than the journal takes in one piece."""
+        limits, what = self.host.limits, f"{self.name}.{call.method}"
+        if len(metadata) > limits.metadata_bytes_max:
+            raise RecordTooLarge(f"metadata of {what}", len(metadata), limits.metadata_bytes_max)
+        size = sum(len(payload) + len(metadata) + RECORD_BYTES for _, payload in unit.emitted)
+        if size > limits.command_bytes_max:
+            raise RecordTooLarge(f"events of {what}", size, limits.command_bytes_max)
 
     def _failed(self, call: Call, unit: Unit, error: BaseException) -> None:
         """The command raised. If it had emitted, the state it leaves behind never was: read the journal again."""
@@ -572,7 +594,8 @@ class Cell:
         log.warning("%r: an append failed, reading the journal again: %s", self, error)
         packed = self.host.pack(error) if isinstance(error, NOTHING_WRITTEN) else None
         self._forget_tentative(
-            lambda _: (Kind.AGAIN, True) if packed is None else (Kind.ERROR, packed),
+            # Of one that comes again, an earlier append that nobody answered may still be on its way to the disk.
+            lambda call: (Kind.AGAIN, True) if packed is None or call.maybe_executed else (Kind.ERROR, packed),
             lambda call: (Kind.AGAIN, call.maybe_executed),
         )
         self.host.counters.recoveries += 1

@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from holdfast.journal.codec import decode_plain, encode_plain
+from holdfast.journal.codec import CodecError, decode_plain, encode_plain
 
 __all__ = ["Context"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+KEPT: dict[str, type] = {"correlation_id": str, "causation_id": str, "metadata": dict}
+"""What the journal keeps of a context beside the event's own columns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +57,9 @@ class Context:
 
     @classmethod
     def decode(cls, command_id: str, recorded_at: int, encoded: bytes) -> "Context":
-        """The context of a recorded event, from what the journal keeps."""
+        """The context of a recorded event, from what the journal keeps. Raises `CodecError` if it is no context."""
         kept: dict[str, Any] = {"correlation_id": command_id, **decode_plain(encoded)}
+        for name, value in kept.items():
+            if not isinstance(value, KEPT.get(name, ())):
+                raise CodecError("metadata of an event", f"{name!r} is not what a context has there")
         return cls(command_id=command_id, recorded_at=recorded_at, **kept)

@@ -14,7 +14,7 @@ from holdfast.journal.records import Append, KeyedReply, NewEvent, StreamId
 
 from .calls import Call, Kind
 
-__all__ = ["Ahead", "Done", "OutputGate"]
+__all__ = ["RECORD_BYTES", "Ahead", "Done", "OutputGate"]
 
 RECORD_BYTES = 64
 """What a record costs beside its payload, so that a great many empty ones count too."""

@@ -20,6 +20,10 @@ class HostLimits:
     - `page`: events read from the journal at once while hydrating.
     - `command_window`: versions of a stream, newest first, among which a resent command is recognised.
     - `event_bytes_max`, `reply_bytes_max`, `snapshot_bytes_max`: beyond them `RecordTooLarge`, or no snapshot.
+    - `metadata_bytes_max`: bytes of what the caller adds to a command, kept with each of its events; beyond it
+      `RecordTooLarge`.
+    - `command_bytes_max`: bytes of all events of one command, which are written whole or not at all, with some for
+      each, however small; beyond it `RecordTooLarge`.
     - `linger_s`: seconds that a finished reply waits for slower ones of the same batch.
     - `session_idle_s`: seconds after which a silent client's unclaimed replies are dropped.
     """
@@ -35,6 +39,8 @@ class HostLimits:
     event_bytes_max: int = 16 << 20
     reply_bytes_max: int = 16 << 20
     snapshot_bytes_max: int = 256 << 20
+    metadata_bytes_max: int = 64 << 10
+    command_bytes_max: int = 64 << 20
     linger_s: float = 0.002
     session_idle_s: float = 120.0
 

@@ -14,7 +14,9 @@ from .errors import (
     JournalBusy,
     JournalError,
     JournalFailed,
+    JournalFull,
     JournalLocked,
+    JournalLost,
     JournalOpenError,
     JournalReadOnly,
     JournalTooNew,
@@ -23,9 +25,11 @@ from .errors import (
     NotAJournal,
     PlacementConflict,
     RecordTooLarge,
+    Unstorable,
     VersionConflict,
 )
 from .memory import MemoryStore
+from .postgres import PostgresStore
 from .records import (
     Append,
     Appended,
@@ -57,8 +61,10 @@ __all__ = [
     "JournalClient",
     "JournalError",
     "JournalFailed",
+    "JournalFull",
     "JournalLink",
     "JournalLocked",
+    "JournalLost",
     "JournalOpenError",
     "JournalReadOnly",
     "JournalServer",
@@ -73,6 +79,7 @@ __all__ = [
     "NewEvent",
     "NotAJournal",
     "PlacementConflict",
+    "PostgresStore",
     "RecordTooLarge",
     "Recorded",
     "Registration",
@@ -82,6 +89,7 @@ __all__ = [
     "StoreStatistics",
     "StoredReply",
     "StreamId",
+    "Unstorable",
     "VersionConflict",
     "open_store",
 ]

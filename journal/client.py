@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from .batcher import Batcher
 from .errors import (
+    CorruptRecord,
     JournalBusy,
     JournalError,
     JournalFailed,
@@ -31,13 +32,13 @@ from .records import (
     StoreStatistics,
     StreamId,
 )
-from .wire import decode_appended, decode_loaded, encode
+from .wire import decode_appended, decode_loaded, encode_fitting, in_place
 
 __all__ = ["JournalClient", "JournalLink"]
 
 T = TypeVar("T")
 
-RETRY_FIRST_S, RETRY_MOST_S = 0.02, 1.0
+RETRY_FIRST_S, RETRY_MOST_S = 0.02, 0.2  # a journal that starts again is met soon after it is up
 
 
 class JournalLink(Protocol):
@@ -155,14 +156,20 @@ class JournalClient:
         return answer
 
     async def _send_appends(self, batch: list[Append]) -> list[Appended | JournalError]:
-        wire = encode(batch)
+        wire, refused = encode_fitting(batch)
         answer, lost = await self._patiently(lambda: self._link.ask("append", wire))
-        results = decode_appended(answer)
-        return [_unknown(r) if lost and isinstance(r, JournalFailed) else r for r in results]
+        results = in_place(len(batch), refused, decode_appended(answer))
+        return [_unknown(r) if lost and isinstance(r, JournalFailed | CorruptRecord) else r for r in results]
 
     async def _send_loads(self, batch: list[Load]) -> list[Loaded | JournalError]:
-        wire = encode(batch)
-        return decode_loaded(await self.ask("load", wire))
+        """All of them, in as many requests as it takes: the journal puts those off that are too much for one."""
+        results: list[Loaded | JournalError] = []
+        while len(results) < len(batch):
+            wire, refused = encode_fitting(batch[len(results) :])
+            some = in_place(len(batch) - len(results), refused, decode_loaded(await self.ask("load", wire)))
+            put_off = next((place for place, one in enumerate(some) if place and isinstance(one, JournalBusy)), None)
+            results += some[:put_off]
+        return results
 
     async def _patiently(self, request: Callable[[], Awaitable[T]]) -> tuple[T, bool]:
         """The answer, and whether an earlier try was lost, so that it may have taken effect unheard."""

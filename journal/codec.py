@@ -101,12 +101,12 @@ def encode_plain(value: Mapping[str, Any]) -> bytes:
 
 
 def decode_plain(payload: bytes) -> dict[str, Any]:
-    """The map that `encode_plain` was given."""
+    """The map that `encode_plain` was given. Raises `CodecError` for bytes that hold none."""
     if not payload:
         return {}
     try:
         return _decode_map(payload)
-    except msgspec.DecodeError as error:
+    except Exception as error:  # also text that is no UTF-8, and nesting without end
         raise CodecError("metadata", _why_not_decoded(error)) from error
 
 

@@ -12,10 +12,13 @@
         ├── Fenced                 a newer owner claimed the name: stop at once
         ├── DuplicateKey           that idempotency key is already recorded: look the reply up
         ├── PlacementConflict      the aggregate type is recorded with another placement
-        ├── RecordTooLarge         an event, a reply or a snapshot is over its limit
+        ├── RecordTooLarge         an event, a reply, a name or a request is over its limit
+        ├── Unstorable             no journal can hold this: correct it, sending it again is of no use
         ├── CodecError             a value, or its type, does not go through MessagePack: names the field
         ├── CorruptRecord          a stored row fails its checksum or cannot be read
-        ├── JournalFailed          storage said no (disk full, I/O): nothing of the batch was written
+        ├── JournalFailed          storage said no (I/O): nothing of the batch was written
+        │   └── JournalFull        its disk is full: make room, and it goes on
+        ├── JournalLost            the file was deleted or replaced under its writer: stop, and look
         ├── JournalUnavailable     no answer: what became of the request is unknown, ask again
         └── JournalBusy            the queue in front of storage is full: wait and send again
 
@@ -34,7 +37,9 @@ __all__ = [
     "JournalBusy",
     "JournalError",
     "JournalFailed",
+    "JournalFull",
     "JournalLocked",
+    "JournalLost",
     "JournalOpenError",
     "JournalReadOnly",
     "JournalTooNew",
@@ -43,6 +48,7 @@ __all__ = [
     "NotAJournal",
     "PlacementConflict",
     "RecordTooLarge",
+    "Unstorable",
     "VersionConflict",
 ]
 
@@ -171,6 +177,18 @@ class RecordTooLarge(JournalError):
         return f"{self.what}: {self.size} bytes, the limit is {self.limit}"
 
 
+class Unstorable(JournalError):
+    """Holds what no journal can: text that is no Unicode, a number beyond 64 bits, a name that is empty. Nothing was
+    written, and the same will never be; correct it."""
+
+    def __init__(self, what: str, problem: str) -> None:
+        super().__init__(what, problem)
+        self.what, self.problem = what, problem
+
+    def __str__(self) -> str:
+        return f"{self.what} cannot be stored: {self.problem}"
+
+
 class CodecError(JournalError, ValueError):
     """A type that MessagePack cannot carry, or a value that is not of its type. Change the type, or the value."""
 
@@ -204,6 +222,26 @@ class JournalFailed(JournalError):
 
     def __str__(self) -> str:
         return f"the journal could not write: {self.problem}"
+
+
+class JournalFull(JournalFailed):
+    """The disk of the journal is full. Nothing of the batch was written. Make room where the journal lies: it goes on
+    by itself. What was acknowledged is safe, and can be read meanwhile."""
+
+    def __str__(self) -> str:
+        return f"the journal's disk is full, make room and send again: {self.problem}"
+
+
+class JournalLost(JournalError):
+    """The journal's file was deleted, moved or replaced under its writer, which acknowledges nothing from then on:
+    it would be written where nobody finds it. Stop, put the file (with its log) back, or a backup, and open again."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(path, problem)
+        self.path, self.problem = path, problem
+
+    def __str__(self) -> str:
+        return f"journal {self.path}: {self.problem}; nothing more is acknowledged until it is put back or opened anew"
 
 
 class JournalUnavailable(JournalError):

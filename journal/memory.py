@@ -10,6 +10,7 @@ from itertools import islice
 from operator import attrgetter
 
 from .errors import DuplicateKey, Fenced, JournalError, PlacementConflict, VersionConflict
+from .pages import answer_loads, bounded, page_of
 from .records import (
     Append,
     Appended,
@@ -143,7 +144,7 @@ class MemoryStore(Store):
     # Reading
 
     async def load(self, batch: Sequence[Load]) -> list[Loaded | JournalError]:
-        return [self._load(load) for load in batch]
+        return answer_loads(batch, self._load)
 
     def _load(self, load: Load) -> Loaded | JournalError:
         if load.owner and (fenced := self._check_epoch(load.owner, load.epoch)):
@@ -151,20 +152,21 @@ class MemoryStore(Store):
         stream = self._streams.get(load.stream) or _Stream()
         snapshot = _usable_snapshot(stream, load)
         start = snapshot.version if snapshot else 0
-        events = tuple(stream.events[start : start + load.limit])
+        events = tuple(page_of(stream.events[start : start + bounded(load.limit)]))
         self._rows_read += len(events) + (snapshot is not None)
         return Loaded(snapshot=snapshot, events=events, head=stream.version)
 
     async def read_stream(
         self, stream: StreamId, *, after: int = 0, limit: int = 1000, backward: bool = False
     ) -> list[Recorded]:
-        events = (self._streams.get(stream) or _Stream()).events
+        events, after, limit = (self._streams.get(stream) or _Stream()).events, bounded(after), bounded(limit)
         if backward:
             end = min(after - 1, len(events)) if after else len(events)
             return self._count(events[max(end - limit, 0) : end][::-1])
         return self._count(events[after : after + limit])
 
     async def read_all(self, *, after: int = 0, limit: int = 1000, category: str | None = None) -> list[Recorded]:
+        after, limit = bounded(after), bounded(limit)
         if category is None:
             return self._count(self._events[after : after + limit])
         later = islice(self._events, after, None)
@@ -197,7 +199,7 @@ class MemoryStore(Store):
     ) -> list[tuple[StreamId, int]]:
         names = [name for name in self._streams if category is None or name.category == category]
         later = sorted(name for name in names if after is None or name > after)
-        return [(name, self._streams[name].version) for name in later[:limit]]
+        return [(name, self._streams[name].version) for name in later[: bounded(limit)]]
 
     async def head(self) -> int:
         return len(self._events)
@@ -216,8 +218,9 @@ class MemoryStore(Store):
         )
 
     def _count(self, events: list[Recorded]) -> list[Recorded]:
-        self._rows_read += len(events)
-        return events
+        page = page_of(events)
+        self._rows_read += len(page)
+        return page
 
 
 def _record(event: NewEvent, stream: StreamId, version: int, position: int) -> Recorded:

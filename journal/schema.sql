@@ -1,7 +1,7 @@
 -- Schema 1 of a Holdfast journal. Runs whole, in one transaction that also sets application_id and user_version,
 -- so that a crash leaves either an empty file or a journal.
 --
--- A column named `checksum` is the CRC-32 of the row and of the name of its stream: see sqlite_rows.py.
+-- A column named `checksum` is the CRC-32 of the row and of the name of its stream: see rows.py.
 
 -- Category names are interned: an event then carries a small integer, and the index that serves
 -- "all events of a category after position p" costs a few bytes per event instead of a name.

@@ -8,6 +8,7 @@ Before this: a request arrived over the transport. After this: what was reported
 
 from collections.abc import Sequence
 
+from .admission import check_ids, check_name, check_request, check_stream, refusal
 from .batcher import Batcher
 from .errors import JournalError, JournalUnavailable
 from .records import (
@@ -21,7 +22,7 @@ from .records import (
     StreamId,
 )
 from .store import Store
-from .wire import decode_appends, decode_loads, encode_results
+from .wire import decode_appends, decode_loads, encode_results, in_place
 
 __all__ = ["JournalServer"]
 
@@ -60,14 +61,24 @@ class JournalServer:
         """A batch of `Append`s in, a batch of results out, in order; durable when it returns."""
         if self._stopping:
             raise JournalUnavailable("it is stopping")
-        return encode_results(await self._commits.submit(decode_appends(wire), len(wire)))
+        check_request(wire)
+        appends = decode_appends(wire)
+        refused = {place: why for place, append in enumerate(appends) if (why := refusal(append)) is not None}
+        if not refused:
+            return encode_results(await self._commits.submit(appends, len(wire)))
+        admitted = [append for place, append in enumerate(appends) if place not in refused]
+        done = await self._commits.submit(admitted, len(wire)) if admitted else []
+        return encode_results(in_place(len(appends), refused, done))
 
     async def load(self, wire: bytes) -> bytes:
         """A batch of `Load`s in, a batch of results out, in order."""
+        check_request(wire)
         return encode_results(await self.store.load(decode_loads(wire)))
 
     async def claim(self, owner: str, incarnation: str) -> int:
         """See `Store.claim`."""
+        check_name("owner", owner)
+        check_name("incarnation", incarnation)
         return await self.store.claim(owner, incarnation)
 
     async def confirm(self, owner: str, epoch: int) -> None:
@@ -76,24 +87,33 @@ class JournalServer:
 
     async def register(self, category: str, placement: str, code: str) -> Registration:
         """See `Store.register`."""
+        check_name("aggregate type", category)
+        check_name("placement", placement)
+        check_name("code", code or "-")
         return await self.store.register(category, placement, code)
 
     async def read_stream(
         self, stream: StreamId, after: int = 0, limit: int = 1000, backward: bool = False
     ) -> list[Recorded]:
         """See `Store.read_stream`."""
+        check_stream(stream)
         return await self.store.read_stream(stream, after=after, limit=limit, backward=backward)
 
     async def read_all(self, after: int = 0, limit: int = 1000, category: str | None = None) -> list[Recorded]:
         """See `Store.read_all`."""
+        check_name("category", category or "-")
         return await self.store.read_all(after=after, limit=limit, category=category)
 
     async def find_replies(self, stream: StreamId, ids: Sequence[str], window: int) -> dict[str, StoredReply]:
         """See `Store.find_replies`."""
+        check_stream(stream)
+        check_ids(ids)
         return await self.store.find_replies(stream, ids, window=window)
 
     async def find_keyed(self, stream: StreamId, keys: Sequence[str]) -> dict[str, StoredReply]:
         """See `Store.find_keyed`."""
+        check_stream(stream)
+        check_ids(keys)
         return await self.store.find_keyed(stream, keys)
 
     async def save_snapshots(self, batch: Sequence[Snapshot], keep: int) -> None:
@@ -102,12 +122,16 @@ class JournalServer:
 
     async def list_snapshots(self, stream: StreamId) -> list[Snapshot]:
         """See `Store.list_snapshots`."""
+        check_stream(stream)
         return await self.store.list_snapshots(stream)
 
     async def list_streams(
         self, category: str | None = None, after: StreamId | None = None, limit: int = 1000
     ) -> list[tuple[StreamId, int]]:
         """See `Store.list_streams`."""
+        check_name("category", category or "-")
+        if after is not None:
+            check_name("id of a stream", "".join(after) or "-")
         return await self.store.list_streams(category=category, after=after, limit=limit)
 
     async def head(self) -> int:

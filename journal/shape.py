@@ -169,12 +169,11 @@ class TupleShape(Shape):
 
     def _lift(self, raw: Any) -> Any:
         raws = _raws(raw)
-        if len(raws) > len(self.parts):
+        short = len(raws) < len(self.parts) and self.python is tuple  # a NamedTuple may have defaults
+        if short or len(raws) > len(self.parts):
             raise Misfit(f"expected {len(self.parts)} values, got {len(raws)}")
         values = [_lift_at(part, each, step) for (step, part), each in zip(self.parts, raws, strict=False)]
-        if self.python is tuple and len(values) == len(self.parts):
-            return tuple(values)
-        return self.python(*values)
+        return tuple(values) if self.python is tuple else self.python(*values)
 
 
 class MapShape(Shape):

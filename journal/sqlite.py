@@ -31,6 +31,7 @@ from .records import (
     StreamId,
 )
 from .sqlite_file import SqliteOptions, WriterLock, connect_reader, connect_writer, inspect
+from .sqlite_place import Place
 from .sqlite_reader import SqliteReader
 from .sqlite_writer import SqliteWriter
 from .store import Store
@@ -51,13 +52,13 @@ class _Thread(aiosqlite.Connection):
     function in the thread. That name is not public: hence the upper bound on aiosqlite in pyproject.toml.
     """
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(self, connect: Callable[[], sqlite3.Connection], place: Place) -> None:
         super().__init__(connect, iter_chunk_size=64)
-        self._connect_here = connect
+        self._connect_here, self._place = connect, place
         # Up to aiosqlite 0.21 a connection is a thread, from 0.22 on it has one. Either way a process that
         # forgot to close its journal must be able to exit: what it was told is durable is on disk already.
-        thread: Any = getattr(self, "_thread", self)
-        thread.daemon = True
+        self._worker: Any = getattr(self, "_thread", self)
+        self._worker.daemon = True
 
     async def run(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Run a function in the thread. A caller who stops waiting does not stop it."""
@@ -68,14 +69,21 @@ class _Thread(aiosqlite.Connection):
                 raise JournalUnavailable("it is closed") from error
             raise
 
+    async def ended(self) -> None:
+        """Wait for a thread that could not connect: its last word goes to the loop, which must still be there."""
+        await asyncio.to_thread(self._worker.join)
+
     def here(self) -> sqlite3.Connection:
         """The connection, for functions that run in the thread."""
         return self._conn
 
     def reconnect(self) -> sqlite3.Connection:
-        """Close the connection and open another one in its place. Runs in the thread."""
+        """Close the connection and open another one in its place. Runs in the thread. Raises `JournalLost` rather
+        than open another file."""
+        self._place.check_file()
         self._conn.close()
         self._connection = self._connect_here()
+        self._place.mark()
         return self._connection
 
 
@@ -96,8 +104,10 @@ class SqliteStore(Store):
         try:
             await asyncio.to_thread(inspect, self._path)
             self._lock = await self._take_lock()
-            writing = await self._start(lambda: connect_writer(self._path, self._options))
-            reading = await self._start(lambda: connect_reader(self._path, self._options))
+            place = Place(self._path)
+            writing = await self._start(lambda: connect_writer(self._path, self._options), place)
+            reading = await self._start(lambda: connect_reader(self._path, self._options), place)
+            place.mark()
         except OSError as error:
             await self.close()
             kind = JournalReadOnly if error.errno in _FORBIDDEN else JournalOpenError
@@ -105,8 +115,9 @@ class SqliteStore(Store):
         except BaseException:
             await self.close()
             raise
-        writer = SqliteWriter(writing.here(), writing.reconnect)
-        self._opened = writing, writer, reading, SqliteReader(reading.here(), reading.reconnect)
+        writer = SqliteWriter(writing.here(), writing.reconnect, place.check)
+        reader = SqliteReader(reading.here(), reading.reconnect, place.check)
+        self._opened = writing, writer, reading, reader
 
     async def _take_lock(self) -> WriterLock:
         deadline = monotonic() + self._options.lock_wait_s
@@ -118,9 +129,13 @@ class SqliteStore(Store):
                 raise JournalLocked(str(self._path), lock)
             await asyncio.sleep(_LOCK_RETRY_S)
 
-    async def _start(self, connect: Callable[[], sqlite3.Connection]) -> _Thread:
-        thread = _Thread(connect)
-        await thread
+    async def _start(self, connect: Callable[[], sqlite3.Connection], place: Place) -> _Thread:
+        thread = _Thread(connect, place)
+        try:
+            await thread
+        except BaseException:
+            await thread.ended()
+            raise
         self._threads.append(thread)
         return thread
 

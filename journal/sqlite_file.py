@@ -20,9 +20,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from .errors import JournalFailed, JournalOpenError, JournalReadOnly, JournalTooNew, NotAJournal
+from .errors import JournalFull, JournalOpenError, JournalReadOnly, JournalTooNew, NotAJournal
 
-__all__ = ["APPLICATION_ID", "SqliteOptions", "WriterLock", "connect_reader", "connect_writer", "inspect"]
+__all__ = [
+    "APPLICATION_ID",
+    "SqliteOptions",
+    "WriterLock",
+    "connect_reader",
+    "connect_writer",
+    "inspect",
+    "inspect_header",
+    "schema_script",
+]
 
 APPLICATION_ID = 0x486F6C64
 """The four bytes "Hold", at offset 68 of every journal."""
@@ -104,14 +113,15 @@ def inspect(path: Path) -> None:
     if not path.parent.is_dir():
         raise JournalOpenError(str(path), f"there is no folder {path.parent}")
     if path.exists():
-        _inspect_header(path)
+        inspect_header(path)
         if not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
             raise JournalReadOnly(str(path), "the file cannot be written")
     if not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True):
         raise JournalReadOnly(str(path), f"the folder {path.parent}, which must hold its log, cannot be written")
 
 
-def _inspect_header(path: Path) -> None:
+def inspect_header(path: Path) -> None:
+    """Refuse a file that is no journal, from its first 100 bytes; an empty one passes, and one that was cut short."""
     if not path.is_file():
         raise NotAJournal(str(path), "is no regular file")
     try:
@@ -124,6 +134,12 @@ def _inspect_header(path: Path) -> None:
     if not header.startswith(b"SQLite format 3\0") or len(header) < 100:
         raise NotAJournal(str(path), "is not an SQLite file")
     _check_identity(path, int.from_bytes(header[68:72], "big"), int.from_bytes(header[60:64], "big"))
+
+
+def schema_script(schema: int) -> str:
+    """What makes a new file of a schema: every migration up to it."""
+    folder = Path(__file__).parent
+    return "\n".join((folder / script).read_text(encoding="utf-8") for script in _MIGRATIONS[:schema])
 
 
 def _interrupted(path: Path) -> bool:
@@ -156,7 +172,7 @@ def connect_writer(path: Path, options: SqliteOptions) -> sqlite3.Connection:
         connection.execute("PRAGMA secure_delete = OFF")
     except BaseException as error:
         connection.close()
-        if isinstance(error, sqlite3.Error):
+        if isinstance(error, sqlite3.Error | UnicodeDecodeError):
             raise _open_error(path, error) from error
         raise
     return connection
@@ -164,8 +180,16 @@ def connect_writer(path: Path, options: SqliteOptions) -> sqlite3.Connection:
 
 def connect_reader(path: Path, options: SqliteOptions) -> sqlite3.Connection:
     """Open a connection that cannot write. Reads through it never wait for the writer, nor the writer for them."""
-    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=_BUSY_MS / 1000)
-    _prepare(connection, options)
+    uri = f"{path.as_uri()}?mode=ro"
+    try:
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_MS / 1000)
+    except sqlite3.OperationalError as error:
+        raise JournalOpenError(str(path), str(error)) from error
+    try:
+        _prepare(connection, options)
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        connection.close()
+        raise _open_error(path, error) from error
     return connection
 
 
@@ -193,12 +217,12 @@ def _pragma(connection: sqlite3.Connection, name: str) -> int:
     return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
 
 
-def _open_error(path: Path, error: sqlite3.Error) -> Exception:
+def _open_error(path: Path, error: sqlite3.Error | UnicodeDecodeError) -> Exception:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN):
         return JournalReadOnly(str(path), str(error))
-    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT) or isinstance(error, UnicodeDecodeError):
         return NotAJournal(str(path), str(error))
     if code == sqlite3.SQLITE_FULL:
-        return JournalFailed(str(error))
+        return JournalFull(str(error))
     return JournalOpenError(str(path), str(error))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from .records import StreamId
-from .sqlite_rows import name_checksum
+from .rows import name_checksum
 from .sqlite_transaction import Transactions
 
 __all__ = ["Head", "Heads", "Newest"]
@@ -24,7 +24,10 @@ _SELECT_HEAD = (
     " WHERE s.category = (SELECT key FROM categories WHERE name = ?) AND s.id = ?"
 )
 # The sequence remembers the highest position ever used, even if somebody has removed the row.
-_SELECT_NEWEST = "SELECT (SELECT seq FROM sqlite_sequence WHERE name = 'events'), (SELECT max(key) FROM streams)"
+_SELECT_NEWEST = (
+    "SELECT (SELECT seq FROM sqlite_sequence WHERE name = 'events'), (SELECT max(position) FROM events),"
+    " (SELECT max(key) FROM streams)"
+)
 
 _K = TypeVar("_K", bound=Hashable)
 
@@ -93,8 +96,8 @@ class Heads:
     def newest(self) -> Newest:
         """The numbers from which the next ones follow. Count them up as rows are gathered."""
         if self._newest is None:
-            position, stream = self._transactions.connection.execute(_SELECT_NEWEST).fetchone()
-            self._newest = Newest(position=position or 0, stream=stream or 0)
+            used, position, stream = self._transactions.connection.execute(_SELECT_NEWEST).fetchone()
+            self._newest = Newest(position=max(used or 0, position or 0), stream=stream or 0)
         return self._newest
 
     def _category(self, name: str) -> int:

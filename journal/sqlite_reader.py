@@ -9,27 +9,34 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from .errors import CorruptRecord, Fenced, JournalError, JournalUnavailable
+from .errors import CorruptRecord, Fenced, JournalError, JournalUnavailable, Unstorable
+from .pages import NUMBER_MAX, answer_loads, bounded, page_of
 from .records import Load, Loaded, Recorded, Snapshot, StoredReply, StreamId
-from .sqlite_rows import (
+from .rows import (
     EVENT_COLUMNS,
     KEYED_COLUMNS,
+    ROTTEN,
     SNAPSHOT_COLUMNS,
     name_checksum,
+    number,
     read_event,
     read_keyed,
     read_snapshot,
 )
+from .sqlite_transaction import is_rotten
 
 __all__ = ["SqliteReader"]
 
-_LAST = (1 << 63) - 1
-"""The largest integer of SQLite: above every version and position."""
+_NAMES_CHECKED_MAX = 100_000
+"""Streams up to which the index of names is checked as a whole before it is believed that a name is not there."""
 
-_UNREADABLE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_IDS_MAX = 900
+"""Values in one statement: an older SQLite takes 999."""
 
 _SELECT_STREAM = (
-    "SELECT s.key, (SELECT max(version) FROM events WHERE stream = s.key) FROM streams AS s"
+    "SELECT s.key, (SELECT max(version) FROM events WHERE stream = s.key),"
+    " (SELECT stream FROM events WHERE stream > s.key ORDER BY stream, version LIMIT 1),"
+    " (SELECT version FROM events WHERE stream > s.key ORDER BY stream, version LIMIT 1) FROM streams AS s"
     " WHERE s.category = (SELECT key FROM categories WHERE name = ?) AND s.id = ?"
 )
 _SELECT_EVENTS = f"SELECT {EVENT_COLUMNS} FROM events WHERE stream = ? AND version"
@@ -43,21 +50,36 @@ _SELECT_ALL = (
 )
 
 
+_SELECT_LOST = (
+    "SELECT key FROM streams WHERE key = ?1 AND NOT EXISTS (SELECT 1 FROM events WHERE stream = ?1)"
+    " AND NOT EXISTS (SELECT 1 FROM keyed_replies WHERE stream = ?1)"
+)
+
+
 class _Found(NamedTuple):
-    """A stream as the file has it now. `key` 0: nobody has written to it. `name`: its checksum."""
+    """A stream as the file has it now. `key` 0: nobody has written to it. `name`: its checksum. `following`: stream
+    and version of what the index has after it; zeros: nothing."""
 
     stream: StreamId
     key: int
     head: int
     name: int
+    following: tuple[int, int]
 
 
 class SqliteReader:
     """Everything that only reads. Lives in the thread of `connection`; `reconnect` opens that one anew."""
 
-    def __init__(self, connection: sqlite3.Connection, reconnect: Callable[[], sqlite3.Connection]) -> None:
-        self._connection, self._reconnect = connection, reconnect
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        reconnect: Callable[[], sqlite3.Connection],
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`check`: raises `JournalLost` when what is read is a file that nobody else will find."""
+        self._connection, self._reconnect, self._check = connection, reconnect, check
         self._lost = False
+        self._names_whole: bool | None = None  # not looked at yet
         self.rows_read = self.fenced = 0
 
     # Hydration
@@ -65,7 +87,7 @@ class SqliteReader:
     def load(self, batch: Sequence[Load]) -> list[Loaded | JournalError]:
         """See `Store.load`."""
         with self._transaction():
-            return [self._load(load) for load in batch]
+            return answer_loads(batch, self._load)
 
     def _load(self, load: Load) -> Loaded | JournalError:
         if load.owner and (fenced := self._check_epoch(load.owner, load.epoch)):
@@ -74,13 +96,18 @@ class SqliteReader:
             found = self._find(load.stream)
             snapshot = self._usable_snapshot(found, load)
             after = snapshot.version if snapshot else 0
-            events = self._events(found, "> ? ORDER BY version LIMIT ?", after, load.limit)
+            self._check_head(found)
+            events = self._events_after(found, after, load.limit)
         except CorruptRecord as error:
             return error
+        except UnicodeEncodeError as error:
+            return Unstorable("the stream's name", str(error))
         except sqlite3.DatabaseError as error:
-            if not _is_rotten(error):
+            if not is_rotten(error):
                 raise
-            return _rotten(load.stream, error)
+            return _rotten(str(load.stream), error)
+        except ROTTEN as error:
+            return _rotten(str(load.stream), error)
         return Loaded(snapshot=snapshot, events=tuple(events), head=found.head)
 
     def _usable_snapshot(self, found: _Found, load: Load) -> Snapshot | None:
@@ -117,33 +144,85 @@ class SqliteReader:
         """See `Store.read_stream`."""
         with self._transaction(stream):
             found = self._find(stream)
-            if backward:
-                return self._events(found, "< ? ORDER BY version DESC LIMIT ?", after or _LAST, limit)
-            return self._events(found, "> ? ORDER BY version LIMIT ?", after, limit)
+            self._check_head(found)
+            if not backward:
+                return self._events_after(found, bounded(after), limit)
+            below = min(bounded(after) or NUMBER_MAX, found.head + 1)
+            page = self._events(found, "< ? ORDER BY version DESC LIMIT ?", below, limit)
+            _check_contiguous(found, page, range(below - 1, 0, -1), limit)
+            return page
 
     def read_all(self, after: int, limit: int, category: str | None) -> list[Recorded]:
         """See `Store.read_all`."""
         where = "e.position > ?"
-        values: list[int | str] = [after]
+        values: list[int | str] = [bounded(after)]
         if category is not None:
             where = "e.category = (SELECT key FROM categories WHERE name = ?) AND e.position > ?"
-            values = [category, after]
-        with self._transaction():
-            rows = self._connection.execute(_SELECT_ALL.format(where=where), (*values, max(limit, 0))).fetchall()
-        self.rows_read += len(rows)
+            values = [category, *values]
         names: dict[int, tuple[StreamId, int]] = {}
-        return [_read_any(row, names) for row in rows]
+        with self._transaction():
+            rows = self._connection.execute(_SELECT_ALL.format(where=where), (*values, bounded(limit)))
+            page = page_of(_read_any(row, names) for row in rows)
+            if category is None and limit > 0:
+                self._check_positions(page, bounded(after))
+        self.rows_read += len(page)
+        return page
+
+    def _check_positions(self, page: list[Recorded], after: int) -> None:
+        head = page[-1].position if page else self._number("SELECT max(position) FROM events")
+        for position, event in enumerate(page, after + 1):
+            if event.position != position:
+                raise CorruptRecord("the journal", 0, position, "this position is missing")
+        if not page and after < head:
+            raise CorruptRecord("the journal", 0, after + 1, "this position is missing")
 
     def _find(self, stream: StreamId) -> _Found:
         row = self._connection.execute(_SELECT_STREAM, stream).fetchone()
-        key, head = row or (0, 0)
-        return _Found(stream, key, head or 0, name_checksum(stream))
+        if row is None and not self._has_all_names():
+            raise CorruptRecord(str(stream), 0, 0, "it is not in the index of names, which is damaged")
+        key, head, next_key, next_version = row or (0, 0, 0, 0)
+        return _Found(stream, key, head or 0, name_checksum(stream), (next_key or 0, next_version or 0))
+
+    def _has_all_names(self) -> bool:
+        """Whether a name that is not found is not there. The index of names is compared with its table once, at the
+        first miss, where that takes no longer than a moment."""
+        if self._names_whole is None:
+            few = self._number("SELECT max(key) FROM streams") <= _NAMES_CHECKED_MAX
+            checks = [f"PRAGMA integrity_check({table})" for table in ("categories", "streams")] if few else []
+            self._names_whole = all(self._connection.execute(check).fetchone()[0] == b"ok" for check in checks)
+        return self._names_whole
+
+    def _check_head(self, found: _Found) -> None:
+        """Raise `CorruptRecord` if the index has lost the newest versions of the stream, as far as can be told.
+
+        It holds nothing but streams whose versions begin at 1: what comes right after this one's last entry is the
+        first version of the next stream. And a stream that was ever written has an event, or a keyed reply."""
+        if not found.key or (found.head and found.following == (found.key + 1, 1)):
+            return
+        unwritten = [found.key] if found.head == 0 else []
+        if found.following[0] != found.key + 1:
+            unwritten.append(found.key + 1)
+        lost = found.following[1] not in (0, 1) or found.head < self._newest_of(found)
+        if lost or any(self._connection.execute(_SELECT_LOST, (key,)).fetchone() for key in unwritten):
+            raise CorruptRecord(str(found.stream), found.head + 1, 0, "the index has lost events here")
+
+    def _newest_of(self, found: _Found) -> int:
+        """The version of the journal's newest event, if it is one of this stream."""
+        newest = self._connection.execute(
+            "SELECT stream, version FROM events ORDER BY position DESC LIMIT 1"
+        ).fetchone()
+        return newest[1] if newest is not None and newest[0] == found.key else 0
+
+    def _events_after(self, found: _Found, after: int, limit: int) -> list[Recorded]:
+        page = self._events(found, "> ? ORDER BY version LIMIT ?", after, limit)
+        _check_contiguous(found, page, range(after + 1, found.head + 1), limit)
+        return page
 
     def _events(self, found: _Found, condition: str, version: int, limit: int) -> list[Recorded]:
         if not found.key:
             return []
-        rows = self._connection.execute(f"{_SELECT_EVENTS} {condition}", (found.key, version, max(limit, 0)))
-        events = [read_event(found.stream, found.name, row) for row in rows]
+        rows = self._connection.execute(f"{_SELECT_EVENTS} {condition}", (found.key, version, bounded(limit)))
+        events = page_of(read_event(found.stream, found.name, row) for row in rows)
         self.rows_read += len(events)
         return events
 
@@ -153,11 +232,14 @@ class SqliteReader:
         """See `Store.find_replies`."""
         with self._transaction(stream):
             found = self._find(stream)
-            rows = self._connection.execute(
-                f"{_SELECT_EVENTS} > ? AND reply IS NOT NULL AND command_id IN ({_marks(ids)}) ORDER BY version",
-                (found.key, found.head - window, *ids),
-            )
-            events = [read_event(stream, found.name, row) for row in rows]
+            after = found.head - bounded(window)
+            events: list[Recorded] = []
+            for some in _portions(ids):
+                rows = self._connection.execute(
+                    f"{_SELECT_EVENTS} > ? AND reply IS NOT NULL AND command_id IN ({_marks(some)}) ORDER BY version",
+                    (found.key, after, *some),
+                )
+                events += [read_event(stream, found.name, row) for row in rows]
         self.rows_read += len(events)
         return {
             event.command_id: StoredReply(version=event.version, reply=event.reply)
@@ -169,11 +251,14 @@ class SqliteReader:
         """See `Store.find_keyed`."""
         with self._transaction(stream):
             found = self._find(stream)
-            rows = self._connection.execute(
-                f"SELECT {KEYED_COLUMNS} FROM keyed_replies WHERE stream = ? AND key IN ({_marks(keys)})",
-                (found.key, *keys),
-            )
-            return dict(read_keyed(stream, found.name, row) for row in rows)
+            replies: dict[str, StoredReply] = {}
+            for some in _portions(keys):
+                rows = self._connection.execute(
+                    f"SELECT {KEYED_COLUMNS} FROM keyed_replies WHERE stream = ? AND key IN ({_marks(some)})",
+                    (found.key, *some),
+                )
+                replies.update(read_keyed(stream, found.name, row) for row in rows)
+        return replies
 
     # Catalogue
 
@@ -207,7 +292,7 @@ class SqliteReader:
         rows = self._connection.execute(
             "SELECT s.id, (SELECT max(version) FROM events WHERE stream = s.key) FROM streams AS s"
             f" WHERE s.category = ? {'' if after is None else 'AND s.id > ?'} ORDER BY s.id LIMIT ?",
-            (key, *(() if after is None else (after,)), max(limit, 0)),
+            (key, *(() if after is None else (after,)), bounded(limit)),
         )
         return ((StreamId(name, id.decode()), version or 0) for id, version in rows)
 
@@ -236,34 +321,53 @@ class SqliteReader:
                 self._lost = False
             self._connection.execute("BEGIN")
             yield
+            self._check()
         except sqlite3.Error as error:
             self._lost = True  # what ails this connection may not ail the next one
-            if stream is not None and _is_rotten(error):
-                raise _rotten(stream, error) from error
+            if is_rotten(error):
+                raise _rotten(_named(stream), error) from error
             raise JournalUnavailable(str(error)) from error
+        except UnicodeEncodeError as error:
+            raise Unstorable("what was asked for", str(error)) from error
+        except ROTTEN as error:  # a value that SQLite read without complaint, and that cannot have been written
+            raise _rotten(_named(stream), error) from error
         finally:
             if not self._lost and self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+
+
+def _check_contiguous(found: _Found, page: list[Recorded], versions: range, limit: int) -> None:
+    """Raise `CorruptRecord` if a page is not the first of the versions that should be there."""
+    if limit > 0 and versions and not page:
+        raise CorruptRecord(str(found.stream), versions[0], 0, "this version is missing")
+    for version, event in zip(versions, page, strict=False):
+        if event.version != version:
+            raise CorruptRecord(str(found.stream), version, 0, "this version is missing")
 
 
 def _read_any(row: tuple[Any, ...], names: dict[int, tuple[StreamId, int]]) -> Recorded:
     *event, category, id = row
     known = names.get(row[1])
     if known is None:
-        if category is None or id is None:
-            raise CorruptRecord(f"stream {row[1]}", row[2], row[0], "its stream is not in the journal")
+        if not isinstance(category, bytes) or not isinstance(id, bytes):
+            raise CorruptRecord(f"stream {row[1]}", number(row[2]), row[0], "its stream is not in the journal")
         stream = StreamId(category.decode(errors="replace"), id.decode(errors="replace"))
         known = names[row[1]] = stream, name_checksum(stream)
     return read_event(*known, tuple(event))
+
+
+def _portions(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """As many at a time as a statement of SQLite takes."""
+    return (ids[start : start + _IDS_MAX] for start in range(0, len(ids), _IDS_MAX))
 
 
 def _marks(values: Sequence[str]) -> str:
     return ", ".join("?" * len(values))
 
 
-def _is_rotten(error: sqlite3.Error) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _UNREADABLE
+def _named(stream: StreamId | None) -> str:
+    return "the journal" if stream is None else str(stream)
 
 
-def _rotten(stream: StreamId, error: sqlite3.Error) -> CorruptRecord:
-    return CorruptRecord(str(stream), 0, 0, f"SQLite cannot read it: {error}")
+def _rotten(what: str, error: Exception) -> CorruptRecord:
+    return CorruptRecord(what, 0, 0, f"its file cannot be read: {error}")

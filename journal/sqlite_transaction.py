@@ -11,9 +11,9 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from struct import error as StructError
 
-from .errors import JournalError, JournalFailed, JournalOpenError, JournalUnavailable
+from .errors import JournalError, JournalFailed, JournalFull, JournalOpenError, JournalUnavailable
 
-__all__ = ["UNWRITABLE", "Transactions"]
+__all__ = ["UNWRITABLE", "Transactions", "failed", "is_rotten"]
 
 UNWRITABLE = (
     sqlite3.IntegrityError,
@@ -36,12 +36,35 @@ _CONNECTION_LOST = {
 """Primary result codes after which a connection is closed and another one is opened."""
 
 
+_ROTTEN = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_NOTADB}
+"""SQLITE_ERROR too: our statements are right, so a table or a column that they do not find was there before."""
+
+
+def is_rotten(error: BaseException | None) -> bool:
+    """Whether SQLite met a page that it cannot read. Others of the same file may be as good as ever."""
+    if isinstance(error, UnicodeDecodeError):  # it quotes rotten bytes in its complaint
+        return True
+    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _ROTTEN
+
+
+def failed(error: sqlite3.Error) -> JournalFailed:
+    """What SQLite said, as the error that tells what to do about it."""
+    full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+    return JournalFull(str(error)) if full else JournalFailed(str(error))
+
+
 class Transactions:
     """One transaction at a time over `connection`; when that is lost, `reconnect` opens another in its place."""
 
-    def __init__(self, connection: sqlite3.Connection, reconnect: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        reconnect: Callable[[], sqlite3.Connection],
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`check`: raises `JournalLost` when what was committed is where nobody will find it."""
         self.connection = connection
-        self._reconnect = reconnect
+        self._reconnect, self._check = reconnect, check
         self._lost = False
 
     @contextmanager
@@ -49,7 +72,7 @@ class Transactions:
         """A transaction that is committed when the block is left, and rolled back when it raises.
 
         Errors of SQLite leave as `JournalFailed` (nothing was written) or `JournalUnavailable` (unknown);
-        `UNWRITABLE` and our own errors leave as they are, and nothing was written.
+        `UNWRITABLE` and our own errors leave as they are, and nothing was written. `JournalLost`: it is lost.
         """
         try:
             self._connect_again_if_lost()
@@ -60,11 +83,12 @@ class Transactions:
             raise
         except sqlite3.Error as error:
             self._roll_back(error)
-            raise JournalFailed(str(error)) from error
+            raise failed(error) from error
         except BaseException:
             self._roll_back()
             raise
         self._commit()
+        self._check()
 
     def _connect_again_if_lost(self) -> None:
         if self._lost:
@@ -81,7 +105,7 @@ class Transactions:
             self._roll_back(error)
             if self._lost and not self._is_settled():
                 raise JournalUnavailable(f"the commit failed, and so did the check after it: {error}") from error
-            raise JournalFailed(str(error)) from error
+            raise failed(error) from error
 
     def _is_settled(self) -> bool:
         """Write over what the failed COMMIT may have left: commit `user_version`, set to what it is."""

@@ -14,13 +14,22 @@ Whatever goes wrong rolls the transaction back and forgets all that was remember
 
 import sqlite3
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from .errors import DuplicateKey, Fenced, JournalError, JournalFailed, PlacementConflict, VersionConflict
-from .records import Append, Appended, KeyedReply, Registration, Snapshot
-from .sqlite_heads import Head, Heads
-from .sqlite_rows import (
+from .errors import (
+    CorruptRecord,
+    DuplicateKey,
+    Fenced,
+    JournalError,
+    JournalFailed,
+    PlacementConflict,
+    Unstorable,
+    VersionConflict,
+)
+from .pages import NUMBER_MAX
+from .records import Append, Appended, KeyedReply, Registration, Snapshot, StreamId
+from .rows import (
     EVENT_COLUMNS,
     KEYED_COLUMNS,
     SNAPSHOT_COLUMNS,
@@ -29,7 +38,8 @@ from .sqlite_rows import (
     read_snapshot,
     snapshot_row,
 )
-from .sqlite_transaction import UNWRITABLE, Transactions
+from .sqlite_heads import Head, Heads
+from .sqlite_transaction import UNWRITABLE, Transactions, is_rotten
 
 __all__ = ["CLAIMS_KEPT", "SqliteWriter"]
 
@@ -44,11 +54,29 @@ _INSERT_STREAM = "INSERT INTO streams (key, category, id) VALUES (?, ?, ?)"
 _Row = tuple[Any, ...]
 
 
+_ROTTEN_MAX = 16
+"""Damaged streams that one transaction works its way around. Each of them is another try of the whole batch."""
+
+
+class _MetRot(Exception):
+    """The append at this place of the batch needs a page that cannot be read."""
+
+    def __init__(self, place: int, error: JournalError) -> None:
+        super().__init__(place, error)
+        self.place, self.error = place, error
+
+
 class SqliteWriter:
     """Everything that changes the file. Lives in the thread of `connection`; `reconnect` opens that one anew."""
 
-    def __init__(self, connection: sqlite3.Connection, reconnect: Callable[[], sqlite3.Connection]) -> None:
-        self._transactions = Transactions(connection, reconnect)
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        reconnect: Callable[[], sqlite3.Connection],
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`check`: raises `JournalLost` when what was written is where nobody will find it."""
+        self._transactions = Transactions(connection, reconnect, check)
         self._heads = Heads(self._transactions)
         self._stream_rows: list[_Row] = []
         self._event_rows: list[_Row] = []
@@ -65,11 +93,29 @@ class SqliteWriter:
                 results = [self._decide(append) for append in batch]
                 self._insert()
         except UNWRITABLE:
-            # One of them holds what cannot be stored. Nothing was written: find it, and let its neighbours live.
-            with self._transaction():
-                results = [self._append_alone(append) for append in batch]
+            results = self._append_each(batch)
+        except JournalFailed as error:
+            if not is_rotten(error.__cause__):
+                raise
+            results = self._append_each(batch)
         self._count(results)
         return results
+
+    def _append_each(self, batch: Sequence[Append]) -> list[Appended | JournalError]:
+        """One of them holds what cannot be stored, or met a page that cannot be read. Nothing was written: find it,
+        and let its neighbours live.
+
+        SQLite commits no transaction that has met a rotten page: each one that is found costs another try."""
+        refused: dict[int, JournalError] = {}
+        while True:
+            try:
+                with self._transaction():
+                    return [refused.get(at) or self._append_alone(at, append) for at, append in enumerate(batch)]
+            except _MetRot as met:
+                refused[met.place] = met.error
+                if len(refused) > _ROTTEN_MAX:
+                    later = JournalFailed(f"{_ROTTEN_MAX} damaged streams in one transaction; the others, again")
+                    refused = dict.fromkeys(range(met.place + 1, len(batch)), later) | refused
 
     def _decide(self, append: Append) -> Appended | JournalError:
         current = self._heads.epoch(append.owner)
@@ -131,6 +177,8 @@ class SqliteWriter:
             self._heads.create(append.stream, head)
             self._stream_rows.append((head.key, head.category, append.stream.id))
         newest = self._heads.newest()
+        if newest.position > NUMBER_MAX - len(append.events):
+            raise OverflowError(f"the journal has no position left above {newest.position}")
         stream, category, name, rows = head.key, head.category, head.name, self._event_rows
         version, position = head.version, newest.position
         for event in append.events:
@@ -155,18 +203,22 @@ class SqliteWriter:
             self._connection.executemany(_INSERT_KEYED, [row for _, row in self._keyed_rows.values()])
             self._keyed_rows.clear()
 
-    def _append_alone(self, append: Append) -> Appended | JournalError:
+    def _append_alone(self, place: int, append: Append) -> Appended | JournalError:
         """One append inside a savepoint of its own, so that only itself is undone when it cannot be stored."""
         written = self._written
         self._connection.execute("SAVEPOINT one")
         try:
             result = self._decide(append)
             self._insert()
-        except UNWRITABLE as error:
+        except (*UNWRITABLE, sqlite3.DatabaseError) as error:
+            if is_rotten(error):
+                raise _MetRot(place, _refused(append, error)) from error
+            if not isinstance(error, UNWRITABLE):
+                raise
             self._connection.execute("ROLLBACK TO one")
             self._forget()
             self._written = written
-            result = JournalFailed(f"{append.stream}: {error}")
+            result = _refused(append, error)
         self._connection.execute("RELEASE one")
         return result
 
@@ -181,7 +233,7 @@ class SqliteWriter:
     def claim(self, owner: str, incarnation: str) -> int:
         """See `Store.claim`. The answer is durable before it is given: an epoch is never handed out twice."""
         assert owner, "an owner has a name: the empty one means a bystander"
-        with self._transaction() as connection:
+        with self._transaction(f"owner {owner!r}") as connection:
             claims = connection.execute(
                 "SELECT epoch, incarnation FROM owners WHERE owner = ? ORDER BY epoch", (owner,)
             ).fetchall()
@@ -198,7 +250,7 @@ class SqliteWriter:
 
     def register(self, category: str, placement: str, code: str) -> Registration:
         """See `Store.register`."""
-        with self._transaction() as connection:
+        with self._transaction(f"aggregate type {category!r}") as connection:
             row = connection.execute(
                 "SELECT placement, code, generation FROM aggregates WHERE category = ?", (category,)
             ).fetchone()
@@ -221,7 +273,8 @@ class SqliteWriter:
         """See `Store.save_snapshots`."""
         with self._transaction():
             for snapshot in batch:
-                self._save(snapshot, self._heads.head(snapshot.stream), keep)
+                with suppress(*UNWRITABLE):  # it is only a cache
+                    self._save(snapshot, self._heads.head(snapshot.stream), keep)
 
     def _save(self, snapshot: Snapshot, head: Head, keep: int) -> None:
         if not head.key or snapshot.version > head.version or self._is_intact(snapshot, head):
@@ -246,11 +299,19 @@ class SqliteWriter:
         return self._transactions.connection
 
     @contextmanager
-    def _transaction(self) -> Generator[sqlite3.Connection, None, None]:
+    def _transaction(self, what: str = "") -> Generator[sqlite3.Connection, None, None]:
+        """`what`: the one thing that it is about, if it is one. Only then `UNWRITABLE` errors leave as ours."""
         self._written = 0
         try:
             with self._transactions.begin() as connection:
                 yield connection
+        except (*UNWRITABLE, AttributeError) as error:
+            self._forget()
+            if not what:
+                raise
+            if isinstance(error, UnicodeEncodeError | OverflowError | sqlite3.DataError):
+                raise Unstorable(what, str(error)) from error
+            raise CorruptRecord(what, 0, 0, f"what is recorded of it cannot be read: {error}") from error
         except BaseException:
             self._forget()
             raise
@@ -261,3 +322,17 @@ class SqliteWriter:
         self._stream_rows.clear()
         self._event_rows.clear()
         self._keyed_rows.clear()
+
+
+def _refused(append: Append, error: Exception) -> JournalError:
+    """Why this append alone cannot be written: it holds what no column can, or its stream is damaged."""
+    if isinstance(error, sqlite3.IntegrityError):
+        return CorruptRecord(str(append.stream), 0, 0, f"it cannot be appended to: {error}")
+    if is_rotten(error):
+        return CorruptRecord(str(append.stream), 0, 0, f"its file cannot be read: {error}")
+    return Unstorable(_printable(append.stream), str(error))
+
+
+def _printable(stream: StreamId) -> str:
+    """Its name, so that it can travel: what cannot be stored may be the name."""
+    return str(stream).encode(errors="backslashreplace").decode()

@@ -21,6 +21,12 @@ fenced by now, and fences nobody.
 
 **Immutable.** Events and keyed replies are never updated or deleted. Snapshots are a cache and may go.
 
+**Bounded.** A page of events ends at its `limit`, or before the event that would take it over `PAGE_BYTES_MAX`
+(`pages.py`), whichever is first; one event goes whatever its size. So **a short page is not the end**: go on after its
+last event until a page is empty. A `Loaded` holds such a page too, at least one event while there are any; its `head`
+tells how many there are. Loads beyond `LOADS_BYTES_MAX` of one batch get `JournalBusy`, in their places, and are asked
+again; the first of a batch is always answered. `after` and `limit` below 0 count as 0.
+
 **Checked.** An event that does not match its checksum raises `CorruptRecord`; a snapshot that does not is passed
 over for an older one, or none.
 """
@@ -77,27 +83,31 @@ class Store(ABC):
         """Write a batch in one transaction; the results stand in the order of the batch.
 
         Each is `Appended`, or the error of that append alone: `Fenced`, `VersionConflict`, `DuplicateKey`.
-        Checks run in that order, and see the appends that stand before them in the batch. What no column can
-        hold (text that is no Unicode, a time beyond 64 bits) gets a `JournalFailed` in its place. If the
-        transaction itself fails, nothing was written and `JournalFailed` is raised; if storage cannot even say
-        that for certain, `JournalUnavailable` is.
+        Checks run in that order, and see the appends that stand before them in the batch. What storage cannot
+        hold (text that is no Unicode, a time beyond 64 bits) gets `Unstorable` in its place, a stream that is damaged
+        where it must be written `CorruptRecord`. If the transaction itself fails, nothing was written and
+        `JournalFailed` is raised (`JournalFull` when room is all that is missing); if storage cannot even say that
+        for certain, `JournalUnavailable` is, and `JournalLost` when its file is not there any more.
         """
 
     @abstractmethod
     async def load(self, batch: Sequence[Load]) -> list[Loaded | JournalError]:
-        """Hydrate many at once; the results stand in the order of the batch, errors (`Fenced`, `CorruptRecord`)
-        in their places. A stream nobody has written loads as `Loaded(None, (), 0)`."""
+        """Hydrate many at once; the results stand in the order of the batch, errors (`Fenced`, `CorruptRecord`,
+        `JournalBusy` for those that the bytes of one batch do not reach) in their places. A stream nobody has
+        written loads as `Loaded(None, (), 0)`."""
 
     @abstractmethod
     async def read_stream(
         self, stream: StreamId, *, after: int = 0, limit: int = 1000, backward: bool = False
     ) -> list[Recorded]:
-        """Up to `limit` events of one stream. Forward: versions `after + 1 …` rising. Backward: versions below
-        `after`, falling; `after=0` then starts at the newest. An unknown stream is empty."""
+        """A page of up to `limit` events of one stream; empty at its end, and only there. Forward: versions
+        `after + 1 …` rising. Backward: versions below `after`, falling; `after=0` then starts at the newest. An
+        unknown stream is empty. A version that should be there and is not raises `CorruptRecord`."""
 
     @abstractmethod
     async def read_all(self, *, after: int = 0, limit: int = 1000, category: str | None = None) -> list[Recorded]:
-        """Up to `limit` events with positions above `after`, rising; of one category, or of all."""
+        """A page of up to `limit` events with positions above `after`, rising; of one category, or of all. Empty at
+        the end, and only there."""
 
     @abstractmethod
     async def find_replies(self, stream: StreamId, ids: Sequence[str], *, window: int) -> dict[str, StoredReply]:

@@ -2,15 +2,17 @@
 
 A batch of a thousand appends costs one object on the way instead of thousands; errors travel as their name and
 constructor arguments, among the results, so that one refused append does not fail its neighbours.
+
+What comes in may be anything: bytes that are no such batch raise `CodecError`, and nothing else.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
 from . import errors
-from .errors import JournalError, JournalUnavailable
+from .errors import CodecError, JournalError, JournalUnavailable, Unstorable
 from .records import Append, Appended, Load, Loaded
 
 __all__ = [
@@ -19,17 +21,54 @@ __all__ = [
     "decode_loaded",
     "decode_loads",
     "encode",
+    "encode_fitting",
     "encode_results",
+    "in_place",
 ]
 
 T = TypeVar("T")
 Failure = tuple[str, list[Any]]
 
 encode = msgspec.msgpack.Encoder().encode
-decode_appends: Callable[[bytes], list[Append]] = msgspec.msgpack.Decoder(list[Append]).decode
-decode_loads: Callable[[bytes], list[Load]] = msgspec.msgpack.Decoder(list[Load]).decode
+_decode_appends = msgspec.msgpack.Decoder(list[Append]).decode
+_decode_loads = msgspec.msgpack.Decoder(list[Load]).decode
 _decode_appended = msgspec.msgpack.Decoder(list[tuple[Appended | None, Failure | None]]).decode
 _decode_loaded = msgspec.msgpack.Decoder(list[tuple[Loaded | None, Failure | None]]).decode
+
+
+def encode_fitting(batch: Sequence[Any]) -> tuple[bytes, Mapping[int, JournalError]]:
+    """A batch of requests as bytes, without those that hold what cannot travel: their places, and why."""
+    try:
+        return encode(batch), {}
+    except Exception:
+        refused = {place: why for place, each in enumerate(batch) if (why := _misfit(each)) is not None}
+        return encode([each for place, each in enumerate(batch) if place not in refused]), refused
+
+
+def in_place(count: int, refused: Mapping[int, JournalError], answers: Sequence[T]) -> list[T | JournalError]:
+    """The answers to those that were let through, with the errors of the others in their places."""
+    if len(refused) + len(answers) != count:
+        raise JournalUnavailable(f"{len(answers)} answers came to {count - len(refused)} requests")
+    passed = iter(answers)
+    return [refused[place] if place in refused else next(passed) for place in range(count)]
+
+
+def _misfit(request: Any) -> Unstorable | None:
+    try:
+        encode(request)
+    except Exception as error:  # text that is no Unicode, integers beyond 64 bits, fields of other types
+        return Unstorable(repr(request)[:100].encode(errors="backslashreplace").decode(), str(error))
+    return None
+
+
+def decode_appends(wire: bytes) -> list[Append]:
+    """What `encode` made of a batch of appends."""
+    return _decoded(_decode_appends, wire, "a batch of appends")
+
+
+def decode_loads(wire: bytes) -> list[Load]:
+    """What `encode` made of a batch of loads."""
+    return _decoded(_decode_loads, wire, "a batch of loads")
 
 
 def encode_results(results: Sequence[Any]) -> bytes:
@@ -39,12 +78,19 @@ def encode_results(results: Sequence[Any]) -> bytes:
 
 def decode_appended(wire: bytes) -> list[Appended | JournalError]:
     """What `encode_results` made of a batch of appends; errors come back as themselves."""
-    return _rebuild(_decode_appended(wire))
+    return _rebuild(_decoded(_decode_appended, wire, "the answers to a batch of appends"))
 
 
 def decode_loaded(wire: bytes) -> list[Loaded | JournalError]:
     """What `encode_results` made of a batch of loads; errors come back as themselves."""
-    return _rebuild(_decode_loaded(wire))
+    return _rebuild(_decoded(_decode_loaded, wire, "the answers to a batch of loads"))
+
+
+def _decoded(decode: Callable[[bytes], T], wire: bytes, what: str) -> T:
+    try:
+        return decode(wire)
+    except (msgspec.DecodeError, RecursionError, TypeError, ValueError, OverflowError) as error:
+        raise CodecError(what, str(error)) from error
 
 
 def _rebuild(pairs: list[tuple[T | None, Failure | None]]) -> list[T | JournalError]:
@@ -52,10 +98,13 @@ def _rebuild(pairs: list[tuple[T | None, Failure | None]]) -> list[T | JournalEr
 
 
 def _error(failure: Failure | None) -> JournalError:
-    assert failure is not None, "a result is a record or an error"
-    name, args = failure
+    name, args = failure or ("an answer without a result or an error", [])
     kind = getattr(errors, name, None) if name in errors.__all__ else None
     if kind is None or not issubclass(kind, JournalError):  # of a newer release, or a bug: all is possible
         return JournalUnavailable(f"{name}{tuple(args)}")
-    error: JournalError = kind(*args)
+    try:
+        error: JournalError = kind(*args)
+        str(error)
+    except Exception:  # not the arguments that it has here
+        return JournalUnavailable(f"{name}{tuple(args)}")
     return error

@@ -3,6 +3,9 @@
 Start with `Runtime.open`. `Dedicated` and `Sharded` say where aggregates live; `Config` bounds everything.
 """
 
+import importlib as _importlib
+import typing as _typing
+
 from holdfast.actors.errors import DeadlineExceeded, Overloaded
 from holdfast.actors.limits import HostLimits
 
@@ -19,7 +22,9 @@ from .errors import (
 )
 from .placement import Dedicated, Placement, Sharded
 from .recorded import RecordedEvent
-from .runtime import Opening, Runtime, Statistics
+
+if _typing.TYPE_CHECKING:
+    from .runtime import Opening, Runtime, Statistics
 
 __all__ = [
     "BlockingRuntime",
@@ -42,3 +47,17 @@ __all__ = [
     "Sharded",
     "Statistics",
 ]
+
+
+def __getattr__(name: str) -> _typing.Any:
+    """The front door brings Ray along, most of a second of it: the command line, and whoever needs only a placement
+    or an error, does without until somebody asks."""
+    if name not in ("Opening", "Runtime", "Statistics"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(_importlib.import_module(".runtime", __name__), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -237,7 +237,7 @@ class Runtime:
                 page = await self._journal.read_stream(stream, after=at, limit=size, backward=backward)
             for recorded in page:
                 yield opened(recorded, definition)
-            if len(page) < size or (backward and page[-1].version == 1):
+            if not page or (backward and page[-1].version == 1):  # a short page is not the end: it may be full of bytes
                 return
             at = page[-1].position if id is None else page[-1].version
             left = None if left is None else left - len(page)

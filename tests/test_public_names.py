@@ -30,7 +30,7 @@ def test_all_names_exist_and_are_sorted(module):
 def test_a_package_shows_no_public_class_or_function_beside_its_all(package):
     """What is importable from a package without an underscore is meant to be, or is a module of it."""
     modules = {info.name for info in pkgutil.iter_modules(package.__path__)}
-    public = {name for name in vars(package) if not name.startswith("_")} - modules
+    public = {name for name in dir(package) if not name.startswith("_")} - modules
     assert public == set(package.__all__)
 
 

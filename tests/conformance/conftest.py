@@ -3,6 +3,7 @@
 A new store is held to every test here by one line in `STORES`.
 """
 
+import sys
 import tempfile
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +17,11 @@ from holdfast.journal.records import Append, KeyedReply, Load, NewEvent, Snapsho
 from holdfast.journal.sqlite import SqliteStore
 from holdfast.journal.store import Store
 
+if (TESTS := str(Path(__file__).parents[1])) not in sys.path:
+    sys.path.append(TESTS)
+
+import postgres_server
+
 # What Hypothesis remembers of failures lies with pytest's cache: its own folder in the root of the repository
 # makes pytest warn, and here a warning is an error.
 set_hypothesis_home_dir(Path(__file__).parents[2] / ".pytest_cache" / "hypothesis")
@@ -23,6 +29,7 @@ set_hypothesis_home_dir(Path(__file__).parents[2] / ".pytest_cache" / "hypothesi
 STORES = {
     "memory": lambda folder: MemoryStore(),
     "sqlite": lambda folder: SqliteStore(folder / "journal.db"),
+    "postgres": lambda folder: postgres_server.server().store(),
 }
 
 ALICE = StreamId("Account", "alice")

@@ -1,13 +1,21 @@
-"""What the tests of the SQLite store share: a journal's path, records, and a look at the file behind its back."""
+"""What the tests of the SQLite store share: a journal's path, records, and a look at the file behind its back.
+
+Those of the PostgreSQL store import `postgres_server`, beside this folder, by name.
+"""
 
 import sqlite3
+import sys
 from contextlib import asynccontextmanager, closing
+from pathlib import Path
 
 import pytest
 
 from holdfast.journal.records import Append, NewEvent, StreamId
 from holdfast.journal.sqlite import SqliteStore
 from holdfast.journal.sqlite_file import SqliteOptions
+
+if (TESTS := str(Path(__file__).parents[1])) not in sys.path:
+    sys.path.append(TESTS)
 
 
 class JournalFile:

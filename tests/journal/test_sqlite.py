@@ -13,6 +13,7 @@ from holdfast.journal.errors import (
     CorruptRecord,
     JournalFailed,
     JournalUnavailable,
+    Unstorable,
     VersionConflict,
 )
 from holdfast.journal.records import Appended, KeyedReply, Load, Snapshot, StreamId
@@ -294,7 +295,7 @@ async def test_what_cannot_be_stored_fails_alone(file):
                 file.append("bob", "b1"),
             ]
         )
-        assert [type(result) for result in results] == [Appended, JournalFailed, Appended, JournalFailed, Appended]
+        assert [type(result) for result in results] == [Appended, Unstorable, Appended, Unstorable, Appended]
         assert [event.position for event in await store.read_all()] == [1, 2, 3]
         counts = await store.statistics()
         assert (counts.appends, counts.commits, counts.streams) == (3, 1, 2)

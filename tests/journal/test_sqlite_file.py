@@ -16,7 +16,7 @@ import pytest
 from holdfast.journal import sqlite_file
 from holdfast.journal.errors import (
     JournalError,
-    JournalFailed,
+    JournalFull,
     JournalLocked,
     JournalOpenError,
     JournalReadOnly,
@@ -365,7 +365,7 @@ async def test_an_older_journal_is_migrated_one_step_at_a_time(file, monkeypatch
         (sqlite3.SQLITE_READONLY, JournalReadOnly),
         (sqlite3.SQLITE_CANTOPEN, JournalReadOnly),
         (sqlite3.SQLITE_NOTADB, NotAJournal),
-        (sqlite3.SQLITE_FULL, JournalFailed),
+        (sqlite3.SQLITE_FULL, JournalFull),
         (sqlite3.SQLITE_BUSY, JournalOpenError),
     ],
 )

@@ -1,11 +1,11 @@
-"""Rows: how records become SQLite rows with a checksum, and come back checked.
+"""Rows: how records become rows of a table with a checksum, and come back checked. SQLite and PostgreSQL share it.
 
 A checksum is the CRC-32 of: the stream's name, the row's numbers and the lengths of its fields, then the fields
 themselves. The name makes a row that strayed into another stream fail as well. The lengths keep two fields from
 trading bytes. It finds rot, not malice: who can write the file can compute a CRC.
 
-The columns of text arrive here as bytes (`text_factory`), so that rotten UTF-8 is a failed checksum of one row
-and not an error of the whole query. SQLite types each value, not each column; a rotten type is a TypeError here.
+Text arrives here from either database as the bytes of its UTF-8, so that rotten text is a failed checksum of one
+row and not an error of the whole query. SQLite types each value, not each column; a rotten type is a TypeError here.
 """
 
 from struct import Struct
@@ -24,6 +24,7 @@ __all__ = [
     "event_row",
     "keyed_row",
     "name_checksum",
+    "number",
     "read_event",
     "read_keyed",
     "read_snapshot",
@@ -45,6 +46,11 @@ _SNAPSHOT = Struct("<qII").pack
 def name_checksum(stream: StreamId) -> int:
     """Where the checksums of this stream's rows begin. A category has no slash, so the name is unambiguous."""
     return crc32(f"{stream[0]}/{stream[1]}".encode())
+
+
+def number(found: Any) -> int:
+    """A version for an error to name: 0 if what stands there is no number."""
+    return found if isinstance(found, int) else 0
 
 
 def event_row(event: NewEvent, position: int, stream: int, version: int, category: int, name: int) -> tuple[Any, ...]:
@@ -100,7 +106,7 @@ def read_event(stream: StreamId, name: int, row: tuple[Any, ...]) -> Recorded:
             name, position, version, category, recorded_at, kind, command_id, payload, metadata, reply
         )
         if found != checksum:
-            raise CorruptRecord(str(stream), version, position, "the checksum does not match")
+            raise CorruptRecord(str(stream), number(version), position, "the checksum does not match")
         return Recorded(
             position=position,
             stream=stream,
@@ -113,7 +119,7 @@ def read_event(stream: StreamId, name: int, row: tuple[Any, ...]) -> Recorded:
             reply=reply,
         )
     except ROTTEN as error:
-        raise CorruptRecord(str(stream), version, position, f"cannot be read: {error}") from error
+        raise CorruptRecord(str(stream), number(version), position, f"cannot be read: {error}") from error
 
 
 def keyed_row(reply: KeyedReply, stream: int, name: int) -> tuple[Any, ...]:
@@ -132,10 +138,10 @@ def read_keyed(stream: StreamId, name: int, row: tuple[Any, ...]) -> tuple[str, 
     _, key, version, fingerprint, reply, checksum = row
     try:
         if _keyed_checksum(name, key, version, fingerprint, reply) != checksum:
-            raise CorruptRecord(str(stream), version, 0, f"the checksum of keyed reply {key!r} does not match")
+            raise CorruptRecord(str(stream), number(version), 0, f"the checksum of keyed reply {key!r} does not match")
         return key.decode(), StoredReply(version=version, reply=reply, fingerprint=fingerprint)
     except ROTTEN as error:
-        raise CorruptRecord(str(stream), version, 0, f"keyed reply {key!r} cannot be read: {error}") from error
+        raise CorruptRecord(str(stream), number(version), 0, f"keyed reply {key!r} cannot be read: {error}") from error
 
 
 def snapshot_row(snapshot: Snapshot, stream: int, name: int) -> tuple[Any, ...]:

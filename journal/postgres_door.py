@@ -1,0 +1,172 @@
+"""Taking a journal in PostgreSQL for writing: whose it is, creating and migrating it, and being the only one.
+
+There is one writer. It holds an advisory lock, named after the schema, with the session that it writes through, so
+that it ends with that session, and with it a standing number: the epoch in the row of `writer`. Every transaction
+checks that row. A process that slept while its session was ended, and its place taken, can therefore write nothing,
+nor can one whose lock was lost on the way (a pooler that lends sessions out does that).
+
+A writer that has lost its session takes the journal anew through the same door. What its last transaction came to
+is settled by then: the server gives a session's lock away after it has ended the session's transaction. And all
+that it remembered is forgotten, for somebody else may have been the writer in between.
+
+1. The lock. From here on nobody else changes anything.
+2. The schema: looked at, created when it is missing or empty, migrated, each step one transaction.
+3. The epoch, raised by one: whoever wrote before does not any more.
+"""
+
+import asyncio
+import hashlib
+import os
+import socket
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+
+from .errors import JournalError, JournalLocked, JournalOpenError, JournalReadOnly, JournalTooNew, NotAJournal
+from .postgres_session import PostgresAddress, PostgresOptions, Session, StatementFailed
+
+__all__ = ["PostgresDoor", "Taken", "ours"]
+
+APPLICATION = "holdfast"
+
+_MIGRATIONS = ("postgres.sql",)
+"""The script at index n takes a journal from schema n to n + 1. Append to it; never edit one that was released."""
+
+_LOCK_RETRY_S = 0.05
+
+_TABLES = (
+    "SELECT c.relname FROM pg_namespace AS n LEFT JOIN pg_class AS c ON c.relnamespace = n.oid WHERE n.nspname = $1"
+)
+_HOLDER = (
+    "SELECT l.pid, w.holder, w.epoch FROM pg_locks AS l LEFT JOIN writer AS w ON w.backend = l.pid"
+    " WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1"
+    " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    " AND (l.classid::bigint << 32 | l.objid::bigint) = $1"
+)
+_TAKE = "UPDATE writer SET epoch = epoch + 1, backend = pg_backend_pid(), holder = $1 RETURNING epoch"
+_MIGRATED = "UPDATE journal SET schema = {schema};"
+
+_END = "SELECT pg_terminate_backend($1, $2)"
+_END_MS = 5000
+
+_GONE = ("42P01", "3F000")
+_FORBIDDEN = ("42501", "25006")
+_FOREIGN = ("42703", "42P01", "42883")
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The right to write: the session that holds the lock, and the epoch that it holds it at."""
+
+    session: Session
+    epoch: int
+
+
+class PostgresDoor:
+    """The way in to one journal. Remembers the epoch at which it was last taken through here."""
+
+    def __init__(self, address: PostgresAddress, options: PostgresOptions, path: str) -> None:
+        """`path`: how the journal is called in errors."""
+        self.address, self.options, self.path = address, options, path
+        digest = hashlib.sha256(f"{APPLICATION}/{options.schema}".encode()).digest()
+        self._lock = int.from_bytes(digest[:8], "big", signed=True)
+        self._epoch = 0
+
+    async def reader(self) -> Session:
+        """A session that cannot write. Raises `JournalOpenError`s, `SessionLost`."""
+        return await Session.connect(self.address, self.options, self.path, writes=False)
+
+    async def take(self) -> Taken:
+        """Become the writer. Raises `JournalOpenError`s, and `SessionLost` where the server is not to be had."""
+        session = await Session.connect(self.address, self.options, self.path, writes=True)
+        try:
+            await self._take_lock(session)
+            await self._migrate(session)
+            ((self._epoch,),) = await session.fetch(_TAKE, ours())
+            return Taken(session, self._epoch)
+        except StatementFailed as error:
+            await session.close()
+            kind = JournalReadOnly if error.state in _FORBIDDEN else JournalOpenError
+            raise kind(self.path, str(error)) from error
+        except BaseException:
+            session.terminate()
+            raise
+
+    async def overtaken(self, session: Session) -> JournalError:
+        """The error that says who writes now."""
+        try:
+            ((holder,),) = await session.fetch("SELECT holder FROM writer")
+        except StatementFailed as error:
+            return JournalOpenError(self.path, str(error))
+        return JournalLocked(self.path, str(holder))
+
+    # The lock
+
+    async def _take_lock(self, session: Session) -> None:
+        deadline = monotonic() + self.options.lock_wait_s
+        while True:
+            ((taken,),) = await session.fetch("SELECT pg_try_advisory_lock($1)", self._lock)
+            if taken:
+                return
+            holder = await self._holder(session)
+            if holder is None:
+                continue
+            if monotonic() >= deadline:
+                raise JournalLocked(self.path, holder)
+            await asyncio.sleep(_LOCK_RETRY_S)
+
+    async def _holder(self, session: Session) -> str | None:
+        """Who holds the lock. None: nobody any more, it was a session of ours, lost without the server knowing."""
+        unknown = "a process that has not said who it is yet"
+        try:
+            found = await session.fetch(_HOLDER, self._lock)
+        except StatementFailed as error:
+            if error.state not in _GONE:
+                raise
+            return unknown
+        if not found or found[0][1] is None:
+            return unknown
+        ((backend, holder, epoch),) = found
+        if epoch == self._epoch and (await session.fetch(_END, backend, _END_MS))[0][0]:
+            return None
+        return str(holder)
+
+    # The schema
+
+    async def _migrate(self, session: Session) -> None:
+        """Bring it to the newest schema, one transaction for each step."""
+        tables = [row[0] for row in await session.fetch(_TABLES, self.options.schema)]
+        found = await self._identity(session, tables)
+        before = "" if tables else f'CREATE SCHEMA "{self.options.schema}";\n'
+        for schema, script in enumerate(_MIGRATIONS[found:], found + 1):
+            statements = (Path(__file__).parent / script).read_text(encoding="utf-8")
+            await session.run(f"{before}{statements}\n{_MIGRATED.format(schema=schema)}")
+            before = ""
+
+    async def _identity(self, session: Session, tables: list[str | None]) -> int:
+        """Which schema it has; 0 if nothing stands there."""
+        if not any(tables):
+            return 0
+        what = f"its schema {self.options.schema} holds tables of another application"
+        if "journal" not in tables:
+            raise NotAJournal(self.path, what)
+        try:
+            # By its full name: in the search_path a schema that may not be used counts as not there.
+            rows = await session.fetch(f'SELECT application, schema FROM "{self.options.schema}".journal')
+        except StatementFailed as error:
+            if error.state not in _FOREIGN:
+                raise
+            raise NotAJournal(self.path, what) from error
+        if len(rows) != 1 or rows[0][0] != APPLICATION:
+            raise NotAJournal(self.path, what)
+        found = int(rows[0][1])
+        if found > len(_MIGRATIONS):
+            raise JournalTooNew(self.path, found, len(_MIGRATIONS))
+        return found
+
+
+def ours() -> str:
+    """This process, as another one's error will name it."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return f"pid {os.getpid()} on host {socket.gethostname()} since {now}"

@@ -1,0 +1,309 @@
+"""Verification: is this journal what was acknowledged? Read-only, beside the live writer or without one.
+
+It looks at the journal as it is at the start, up to the newest position then, and in bounded memory however long it
+is: each step reads pages in an order in which what belongs together comes together.
+
+    storage     the file or database itself
+    events      in the order of positions: each as it was written, no position missing
+    versions    by stream: 1, 2, 3 …, positions rising with them
+    streams     none without anything in it, names that can be
+    keys        keyed replies as they were written, of versions that exist
+    snapshots   as they were written, of versions that exist
+    owners      epochs one above the other, one incarnation each
+    replay      for types whose class is at hand: every stream replays, and every snapshot is what replay says
+
+A checksum finds rot, not malice: who can write the file can compute one. How types are registered has none, nor have
+the names of incarnations. And a journal cannot tell by itself that it once was longer than its storage remembers: a
+backup that is older is right in itself.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from typing import Protocol, TypeVar
+
+from .errors import HoldfastError, JournalOpenError
+from .postgres import PostgresStore
+from .postgres_verify import PostgresSource
+from .records import Recorded, Snapshot, StreamId
+from .sqlite_verify import SqliteSource
+from .store import Store
+from .url import JournalUrl
+from .verify_report import Kind, Problem, Report
+from .verify_source import OwnerRow, SnapshotRow, Source, StoreSource, Unreadable
+
+__all__ = ["Problem", "Progress", "Replay", "Report", "open_source", "verify"]
+
+PROBLEMS_MAX = 1000
+"""Problems that a report holds. Beyond, they are counted."""
+
+CLAIMS_KEPT_MIN = 8
+"""Of an owner with more claims, the newest are remembered, so many at least."""
+
+Progress = Callable[[str, int, int], None]
+"""Told at every page: the step, how far it is, and how far it will go (0: nobody knows)."""
+
+_T = TypeVar("_T")
+
+
+class Replay(Protocol):
+    """One aggregate type that can be replayed here. `holdfast.actors.verify` makes one from a class."""
+
+    category: str
+
+    def start(self, stream: StreamId) -> None:
+        """Go to the first event of another stream."""
+        ...
+
+    def apply(self, event: Recorded) -> None:
+        """Apply the next event. Raises `HoldfastError` if that cannot be done."""
+        ...
+
+    def compare(self, snapshot: Snapshot) -> str | None:
+        """How the snapshot parts from the state so far ("": it does not). None: it is not for this code."""
+        ...
+
+
+def _unseen(step: str, done: int, total: int) -> None:
+    """Nobody watches."""
+
+
+async def open_source(url: str) -> Source:
+    """The journal that a URL names, opened for reading only. Raises `JournalUrlError`, `JournalOpenError`, and
+    `JournalUnavailable` where no server answers."""
+    parsed = JournalUrl.parse(url)
+    if parsed.scheme == "sqlite":
+        return await SqliteSource.open(parsed.path)
+    store = parsed.store()
+    if isinstance(store, PostgresStore):
+        return await PostgresSource.open(store.door)
+    raise JournalOpenError(parsed.redacted, f"a journal of kind {parsed.scheme} cannot be verified by its URL")
+
+
+async def verify(
+    journal: Source | Store,
+    *,
+    category: str | None = None,
+    replays: Iterable[Replay] = (),
+    progress: Progress = _unseen,
+    problems_max: int = PROBLEMS_MAX,
+) -> Report:
+    """Look at everything, and report. `category`: only the streams of one. `replays`: types to replay as well.
+
+    A source is closed in the end, a store is not. Raises `JournalError` if there was no verifying it: it is not
+    there, it is another thing, it changed in a way in which what was read says nothing.
+    """
+    source = StoreSource(journal) if isinstance(journal, Store) else journal
+    verification = _Verification(source, category, tuple(replays), progress, problems_max)
+    try:
+        await verification.run()
+    finally:
+        await source.close()
+    return verification.report
+
+
+class _Verification:
+    """One run. The steps are independent: what one cannot read, the next may."""
+
+    def __init__(
+        self, source: Source, category: str | None, replays: Sequence[Replay], progress: Progress, problems_max: int
+    ) -> None:
+        self._source, self._category, self._replays = source, category, replays
+        self._progress, self._problems_max = progress, problems_max
+        self.report = Report(journal=source.name, category=category, notes=list(source.notes))
+
+    async def run(self) -> None:
+        """All steps, in order."""
+        await self._step("storage", self._storage)
+        if not await self._step("extent", self._extent):
+            return
+        await self._step("events", self._events)
+        await self._step("versions", self._versions)
+        await self._step("streams", self._streams)
+        await self._step("keys", self._keyed_replies)
+        await self._step("snapshots", self._snapshots)
+        await self._step("owners", self._owners)
+        for replay in self._replays:
+            await self._step("replay", partial(self._replay, replay))
+
+    async def _step(self, name: str, step: Callable[[], Awaitable[None]]) -> bool:
+        self._progress(name, 0, 0)
+        try:
+            await step()
+        except Unreadable as error:
+            self._found("storage", f"{name}: {error}")
+            return False
+        return True
+
+    def _found(self, kind: Kind, problem: str, stream: str = "", version: int = 0, position: int = 0) -> None:
+        self._add(Problem(kind=kind, problem=problem, stream=stream, version=version, position=position))
+
+    def _add(self, problem: Problem) -> None:
+        self.report.problem_count += 1
+        if len(self.report.problems) < self._problems_max:
+            self.report.problems.append(problem)
+
+    async def _counted(self, what: str, pages: AsyncIterator[Sequence[_T]], total: int = 0) -> AsyncIterator[_T]:
+        """The rows of all pages, one by one."""
+        done = 0
+        self.report.counts.setdefault(what, 0)
+        async for page in pages:
+            for row in page:
+                yield row
+            done += len(page)
+            self.report.counts[what] = done
+            self._progress(what, done, total)
+
+    # The steps
+
+    async def _storage(self) -> None:
+        for problem in await self._source.damage():
+            self._add(problem)
+
+    async def _extent(self) -> None:
+        extent = await self._source.extent()
+        self.report.upto = extent.newest
+        if self._category is not None and self._category not in extent.categories:
+            there = ", ".join(extent.categories) or "none"
+            raise JournalOpenError(self._source.name, f"has no category {self._category!r}; there are: {there}")
+        if extent.used != extent.newest:
+            problem = f"the journal has handed out position {extent.used}, and its last event is at {extent.newest}"
+            self._found("position", problem, position=extent.newest + 1)
+
+    async def _events(self) -> None:
+        upto, whole, last = self.report.upto, self._category is None, 0
+        rows = self._counted("events", self._source.events(upto, self._category), upto if whole else 0)
+        async for row in rows:
+            if whole and row.position != last + 1:
+                self._found("position", f"{_missing('position', last + 1, row.position - 1)}", position=last + 1)
+            last = row.through or row.position
+            if row.problem:
+                self._found("event", row.problem, row.stream, row.version, row.position)
+        if whole and last < upto:
+            self._found("position", _missing("position", last + 1, upto), position=last + 1)
+
+    async def _versions(self) -> None:
+        key, version, position = None, 0, 0
+        rows = self._counted("versions", self._source.versions(self.report.upto, self._category), self.report.upto)
+        async for row in rows:
+            if row.key != key:
+                key, version, position = row.key, 0, 0
+            if row.version != version + 1:
+                stream = await self._source.stream_name(row.key)
+                missing = _missing("version", version + 1, row.version - 1)
+                self._found("version", missing, stream, version + 1, row.position)
+            if row.position <= position:
+                stream = await self._source.stream_name(row.key)
+                problem = f"stands before version {version}, which is at position {position}"
+                self._found("version", problem, stream, row.version, row.position)
+            version, position = row.version, row.position
+        del self.report.counts["versions"]
+
+    async def _streams(self) -> None:
+        async for row in self._counted("streams", self._source.streams(self._category)):
+            if row.problem:
+                self._found("stream", row.problem, row.stream)
+            elif not row.version and not row.has_keys:
+                self._found("stream", "there is nothing in it", row.stream)
+
+    async def _keyed_replies(self) -> None:
+        async for row in self._counted("keyed replies", self._source.keyed_replies(self._category)):
+            if row.problem:
+                self._found("keyed reply", row.problem, row.stream, row.version)
+            elif not 0 <= row.version <= row.head:
+                problem = f"keyed reply {row.key!r} is of version {row.version}, the stream ends at {row.head}"
+                self._found("keyed reply", problem, row.stream, row.version)
+
+    async def _snapshots(self) -> None:
+        async for row in self._counted("snapshots", self._source.snapshots(self._category)):
+            if row.problem:
+                self._found("snapshot", row.problem, row.stream, row.version)
+            elif not 1 <= row.version <= row.head:
+                problem = f"a snapshot of version {row.version}, the stream ends at {row.head}"
+                self._found("snapshot", problem, row.stream, row.version)
+
+    async def _owners(self) -> None:
+        claims: dict[str, list[OwnerRow]] = {}
+        for row in await self._source.owners():
+            claims.setdefault(row.owner, []).append(row)
+        self.report.counts["owners"] = len(claims)
+        for owner, rows in claims.items():
+            for problem in _claim_problems(rows):
+                self._found("owner", f"owner {owner!r}: {problem}")
+
+    async def _replay(self, replay: Replay) -> None:
+        if self._category not in (None, replay.category):
+            return
+        self.report.counts.setdefault("events replayed", 0)
+        self.report.counts.setdefault("snapshots replayed", 0)
+        snapshots = _Ahead(self._source.snapshots(replay.category))
+        key, broken = None, False
+        async for page in self._source.histories(self.report.upto, replay.category):
+            for at, event in page:
+                if at != key:
+                    key, broken = at, False
+                    replay.start(event.stream)
+                broken = broken or not self._applied(replay, event)
+                if not broken:
+                    await self._compare(replay, snapshots, at, event)
+            self._progress("replay", self.report.counts["events replayed"], self.report.upto)
+
+    def _applied(self, replay: Replay, event: Recorded) -> bool:
+        try:
+            replay.apply(event)
+        except HoldfastError as error:
+            problem = getattr(error, "problem", str(error))
+            self._found("replay", problem, str(event.stream), event.version, event.position)
+            return False
+        self.report.counts["events replayed"] += 1
+        return True
+
+    async def _compare(self, replay: Replay, snapshots: "_Ahead", key: int, event: Recorded) -> None:
+        """Compare the snapshots of this event's version; those before it are of streams that broke, or damaged."""
+        while (row := await snapshots.peek()) and (row.key, row.version) <= (key, event.version):
+            snapshots.take()
+            if (row.key, row.version) != (key, event.version) or row.snapshot is None:
+                continue
+            difference = replay.compare(row.snapshot)
+            self.report.counts["snapshots replayed"] += difference is not None
+            if difference:
+                problem = f"is not what its events say: {difference}"
+                self._found("snapshot", problem, row.stream, row.version, event.position)
+
+
+class _Ahead:
+    """The rows of pages, with a look at the next one."""
+
+    def __init__(self, pages: AsyncIterator[Sequence[SnapshotRow]]) -> None:
+        self._pages, self._page = pages, list[SnapshotRow]()
+
+    async def peek(self) -> SnapshotRow | None:
+        while not self._page:
+            page = await anext(self._pages, None)
+            if page is None:
+                return None
+            self._page = list(reversed(page))
+        return self._page[-1]
+
+    def take(self) -> None:
+        self._page.pop()
+
+
+def _missing(what: str, first: int, last: int) -> str:
+    if last < first:
+        return f"{what} {last + 1} stands where {first} should"
+    return f"{what} {first} is missing" if first == last else f"{what}s {first} to {last} are missing"
+
+
+def _claim_problems(rows: Sequence[OwnerRow]) -> Iterable[str]:
+    """`rows`: one owner's, by epoch. They are the newest of 1, 2, 3 …"""
+    incarnations: dict[str, int] = {}
+    for before, row in zip([None, *rows], rows, strict=False):
+        if row.epoch < 1:
+            yield f"epoch {row.epoch}, the first is 1"
+        elif before is not None and row.epoch != before.epoch + 1:
+            yield f"epoch {row.epoch} follows {before.epoch}"
+        other = incarnations.setdefault(row.incarnation, row.epoch)
+        if other != row.epoch:
+            yield f"incarnation {row.incarnation!r} has epochs {other} and {row.epoch}"
+    if rows[0].epoch > 1 and len(rows) < CLAIMS_KEPT_MIN:
+        yield f"{len(rows)} claims are there, up to epoch {rows[-1].epoch}; those before are missing"

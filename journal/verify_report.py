@@ -1,0 +1,52 @@
+"""What a verification found: each problem by its place, and how much was looked at."""
+
+from typing import Literal
+
+import msgspec
+
+__all__ = ["Kind", "Problem", "Report"]
+
+Kind = Literal["storage", "event", "position", "version", "stream", "keyed reply", "snapshot", "owner", "replay"]
+"""`storage`: below our rows, as SQLite or the system tells it. `event`: a row that is not what was written.
+`position`, `version`: a gap, or one that falls. `stream`, `keyed reply`, `snapshot`, `owner`: such a row.
+`replay`: events that the aggregate's class cannot apply."""
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that is wrong, and where. What does not apply is empty or 0."""
+
+    kind: Kind
+    problem: str
+    stream: str = ""
+    version: int = 0
+    position: int = 0
+
+    @property
+    def place(self) -> str:
+        """For people: `Account/alice version 3 (position 17)`."""
+        parts = [self.stream, f"version {self.version}" if self.version else ""]
+        position = f"position {self.position}" if self.position else ""
+        where = " ".join(filter(None, parts))
+        return f"{where} ({position})" if where and position else where or position
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.problem}" if self.place else self.problem
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """All of it. `problems`: the first of them; `problem_count`: how many there are. `counts`: rows looked at, by
+    what they are. `upto`: the newest position when it began; later ones were not looked at. `notes`: what was left
+    out, and why."""
+
+    journal: str
+    category: str | None = None
+    upto: int = 0
+    problem_count: int = 0
+    problems: list[Problem] = msgspec.field(default_factory=list[Problem])
+    counts: dict[str, int] = msgspec.field(default_factory=dict[str, int])
+    notes: list[str] = msgspec.field(default_factory=list[str])
+
+    @property
+    def good(self) -> bool:
+        """Nothing is wrong with what was looked at."""
+        return not self.problem_count

@@ -1,0 +1,81 @@
+"""How the command line shows a verification: a table for people, lines for pipes, JSON for programs.
+
+Names in a journal are whatever its users chose, so nothing of them reaches a terminal as a control sequence.
+"""
+
+import contextlib
+import sys
+from collections.abc import Generator
+
+import click
+import msgspec
+
+from holdfast.journal.verify import Problem, Progress, Report
+
+__all__ = ["as_json", "show", "shown", "watched"]
+
+COLUMNS = ("what", "where", "problem")
+
+
+def as_json(report: Report) -> str:
+    """The report with its verdict."""
+    return msgspec.json.encode({"good": report.good, **msgspec.structs.asdict(report)}).decode()
+
+
+def show(report: Report) -> None:
+    """Write a report to stdout."""
+    if report.problems:
+        (_show_table if sys.stdout.isatty() else _show_lines)(report)
+    unlisted = report.problem_count - len(report.problems)
+    if unlisted:
+        click.echo(f"… and {unlisted:,} more")
+    for note in report.notes:
+        click.echo(f"note: {shown(note)}")
+    click.echo(_summary(report))
+
+
+def _summary(report: Report) -> str:
+    looked_at = ", ".join(f"{count:,} {what}" for what, count in report.counts.items())
+    of = f" (category {shown(report.category)})" if report.category else ""
+    verdict = "no problem found" if report.good else f"PROBLEMS FOUND: {report.problem_count:,}"
+    return f"{shown(report.journal)}{of}, up to position {report.upto:,}: {looked_at}\n{verdict}"
+
+
+def _show_lines(report: Report) -> None:
+    for problem in report.problems:
+        click.echo("  ".join(_cells(problem)))
+
+
+def _show_table(report: Report) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*COLUMNS, show_lines=False)
+    for problem in report.problems:
+        table.add_row(*(Text(cell) for cell in _cells(problem)))
+    Console().print(table)
+
+
+def _cells(problem: Problem) -> tuple[str, str, str]:
+    return shown(problem.kind), shown(problem.place) or "-", shown(problem.problem)
+
+
+def shown(text: str) -> str:
+    """What does not print is escaped."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+@contextlib.contextmanager
+def watched() -> Generator[Progress, None, None]:
+    """A progress bar on stderr while the block runs, if somebody is there to see it."""
+    if not sys.stderr.isatty():
+        yield lambda step, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description:>14}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda step, done, total: bar.update(task, description=step, completed=done, total=total or None)

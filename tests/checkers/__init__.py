@@ -1,0 +1,56 @@
+"""The judges of a run. They know no runtime, no host and no store: only what callers were told, what the journal
+holds, and what somebody who watched storage wrote down. Each is small enough to be believed.
+
+    judge_history(history, recorded)    everything below; raises AssertionError, saying what is wrong with which stream
+
+    history         one call as its caller saw it
+    models          what the workloads' aggregates are: register, counter, append-list
+    search          is there an order of the calls that explains the answers? needs nothing else
+    witness         does the journal's order explain them? for histories of any size
+    stream          lost, doubled, refused and yet done, gaps, replies other than replay's, snapshots other than events
+    storage         shown before it was durable; a stale owner's append
+    acknowledged    the smaller judge of the tests of hosts: acknowledged replies against replay
+"""
+
+from .acknowledged import Acknowledged, contiguous, done_once, judge, ledger, replies_match
+from .history import Operation, by_aggregate, merged, plain, well_formed
+from .models import MODELS, AppendList, Counter, Model, Register
+from .search import TooWide, linearizable
+from .storage import Durable, Written, nothing_shown_early, one_writer_per_epoch
+from .stream import numbered, once_each, said_as_written, snapshots_equal_replay
+from .verdict import Verdict, judge_history
+from .witness import in_order_of_time, replies_are_replay, witnessed
+
+__all__ = [
+    "MODELS",
+    "Acknowledged",
+    "AppendList",
+    "Counter",
+    "Durable",
+    "Model",
+    "Operation",
+    "Register",
+    "TooWide",
+    "Verdict",
+    "Written",
+    "by_aggregate",
+    "contiguous",
+    "done_once",
+    "in_order_of_time",
+    "judge",
+    "judge_history",
+    "ledger",
+    "linearizable",
+    "merged",
+    "nothing_shown_early",
+    "numbered",
+    "once_each",
+    "one_writer_per_epoch",
+    "plain",
+    "replies_are_replay",
+    "replies_match",
+    "said_as_written",
+    "snapshots_equal_replay",
+    "well_formed",
+    "witnessed",
+]

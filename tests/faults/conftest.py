@@ -1,0 +1,22 @@
+"""What the tests of faults share is imported by name: `hf_disk` and `hf_story` here."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis.configuration import set_hypothesis_home_dir
+
+sys.path.insert(0, str(Path(__file__).parent))
+set_hypothesis_home_dir(Path(__file__).parents[2] / ".pytest_cache" / "hypothesis")
+
+from hf_disk import Disk  # noqa: E402
+
+from holdfast.journal import sqlite_file  # noqa: E402
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """A disk that fails on demand; the log moves into the file every few pages, so that this is met as well."""
+    monkeypatch.setattr(sqlite_file, "_WAL_PAGES", 12)
+    with Disk() as disk:
+        yield disk
