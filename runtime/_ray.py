@@ -1,5 +1,5 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# pyright: reportPrivateImportUsage=false
+# pyright: reportPrivateImportUsage=false, reportPrivateUsage=false
 # Ray's own annotations are partial.
 """The seam: the only file that touches Ray.
 
@@ -12,17 +12,21 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
 import threading
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import ray
 import ray.cloudpickle as cloudpickle
 import ray.exceptions
+import ray.experimental.internal_kv as internal_kv
 import ray.util
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from holdfast.journal.client import JournalClient
+from holdfast.journal.url import JournalUrl
 
 from .cluster import HostSpec, JournalSpec, PeerGone, WireError
 from .dispatcher import Dispatcher
@@ -37,11 +41,13 @@ log = logging.getLogger(__name__)
 
 JOURNAL = "journal"
 HOST = "host:"
+KV_NAMESPACE = "holdfast"  # of Ray's own key-value store, which lives as long as the cluster
 CALLS_MAX = 10_000  # requests under way in one resident; a long one, of slow calls, does not keep others out
 END_AFTER_S = 0.05
+LOOK_EVERY_S = 0.05  # whether the process that an answer is awaited from is still there
 OBJECT_STORE_BYTES = 128 << 20  # batches are small and short-lived; the default takes a third of the memory
 
-_ALIVE = 2  # in Ray's gcs.proto: ActorTableData.ActorState
+_ALIVE, _RESTARTING = 2, 3  # in Ray's gcs.proto: ActorTableData.ActorState
 _ANSWER, _ERROR, _UNREADABLE = range(3)
 _dumps: Callable[[Any], bytes] = cloudpickle.dumps
 _loads: Callable[[bytes], Any] = cloudpickle.loads
@@ -90,6 +96,14 @@ _remote: Any = ray.remote
 _Actor = _remote(concurrency_groups={"health": 1})(_Resident)
 
 
+def _create(make: bytes, options: dict[str, Any]) -> Any:
+    """A resident's actor. Ray keeps the class for as long as it thinks that this process's job goes on, or has actors;
+    it thinks so no more when this process has outlived its raylet. So the class is sent along each time: else none
+    would ever start from here again, each failing in its new process to find its class."""
+    _Actor.__ray_metadata__.last_export_cluster_and_job = None
+    return _Actor.options(**options).remote(make)
+
+
 def _wire(kind: int, value: Any) -> bytes:
     return _dumps((kind, value))
 
@@ -112,8 +126,10 @@ class RayPeer:
             request = _dumps((method, args))
         except Exception as error:
             raise WireError(self.name, f"{type(error).__name__}: {error}") from None
+        if self.handle._get_local_state() == _RESTARTING:  # what is sent to it now fails, and late
+            raise PeerGone(self.name, "it is starting again")
         try:
-            kind, value = _loads(await self.handle.invoke.remote(request))
+            kind, value = _loads(await self._answer(_awaitable(self.handle.invoke.remote(request))))
         except ray.exceptions.RayError as error:
             raise PeerGone(self.name, _first_line(error)) from None
         if kind == _ANSWER:
@@ -121,6 +137,21 @@ class RayPeer:
         if kind == _ERROR:
             raise _packer.unpack(value)
         raise WireError(self.name, value)
+
+    async def _answer(self, reply: "asyncio.Future[bytes]") -> bytes:
+        """Ray tells of a process that died under a call, but of one that it starts again only after one to two
+        seconds: it waits whether that is for good. This process knows much earlier that it is not up."""
+        was_up = self._is_up()
+        try:
+            while not reply.done():
+                await asyncio.wait({reply}, timeout=LOOK_EVERY_S)
+                is_up = self._is_up()
+                if was_up and not is_up and not reply.done():
+                    raise PeerGone(self.name, "its process died under the call")
+                was_up = is_up
+            return reply.result()
+        finally:
+            reply.cancel()
 
     async def responds(self, within_s: float) -> bool:
         """Whether its process turns. One that Ray knows to be starting, or dead, counts as responding: requests wait
@@ -142,26 +173,47 @@ class RayCluster:
     """The residents of one namespace of the Ray cluster that this process has joined."""
 
     def __init__(self, spec: JournalSpec, *, may_start_journal: bool) -> None:
-        """`may_start_journal`: only a runtime that was opened may, on its own node, where the file is; a volatile
-        journal once. After that Ray starts it again when it dies, in its place."""
+        """`may_start_journal`: only a runtime that was opened says where the journal is, if nobody has yet: a file is
+        on its own machine. One in memory it starts once."""
         self._spec, self._may_start_journal = spec, may_start_journal
         self._namespace = f"holdfast-{spec.namespace}"
 
     async def journal(self) -> RayPeer:
-        """The journal server, started if none runs: on this node if its journal is a file here."""
+        """The journal server, started if none runs: if its journal is a file, on the machine that has it."""
         found = await self._find(JOURNAL)
         if found is not None:
             return found
-        if not self._may_start_journal:
-            why = "it kept its events in memory" if self._spec.volatile else "no runtime has opened it"
-            raise PeerGone(JOURNAL, f"it does not run; {why}")
-        self._may_start_journal = not self._spec.volatile
-        options: dict[str, Any] = {"max_restarts": 0 if self._spec.volatile else -1}
-        if not self._spec.volatile:
-            here = ray.get_runtime_context().get_node_id()
-            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(here, soft=False)
-        spec = self._spec
+        spec, options = await self._journal_start()
         return await self._start(JOURNAL, lambda end: JournalResident(spec), options)
+
+    async def _journal_start(self) -> tuple[JournalSpec, dict[str, Any]]:
+        """What to start, and where. Ray starts it again when it dies, but not one that is bound to a node when that
+        is lost: whoever misses it first does so then, a host too, on another node of the machine that has the file."""
+        spec, may_start = self._spec, self._may_start_journal
+        if may_start and spec.volatile:
+            self._may_start_journal = False
+            return spec, {"max_restarts": 0}
+        if may_start and not JournalUrl.parse(spec.url).is_local_file:
+            return spec, {"max_restarts": -1}
+        found = None if spec.volatile else await asyncio.to_thread(self._file)
+        if found is None:
+            why = "it kept its events in memory" if spec.volatile else "no runtime has opened it"
+            raise PeerGone(JOURNAL, f"it does not run; {why}")
+        machine, url = found
+        node = _node_of(machine, await asyncio.to_thread(ray.nodes), ray.get_runtime_context().get_node_id())
+        pinned = NodeAffinitySchedulingStrategy(node, soft=False)
+        return replace(spec, url=url), {"max_restarts": -1, "scheduling_strategy": pinned}
+
+    def _file(self) -> tuple[str, str] | None:
+        """The machine that has the journal's file, and its URL. The first runtime that starts the journal means a
+        file of its own machine; the same path elsewhere is another file, and would be another, empty journal."""
+        _check_joined()
+        found = _noted(self._namespace)
+        if self._may_start_journal and (found is None or found[1] != self._spec.url):
+            note = f"{socket.gethostname()}\n{self._spec.url}"
+            internal_kv._internal_kv_put(self._namespace, note, overwrite=found is not None, namespace=KV_NAMESPACE)
+            found = _noted(self._namespace)
+        return found
 
     async def host(self, spec: HostSpec) -> RayPeer:
         """The host called `spec.owner`, started if none runs."""
@@ -223,8 +275,7 @@ class RayCluster:
         }
         _check_joined()
         try:
-            handle = await asyncio.to_thread(lambda: _Actor.options(**options).remote(blob))
-            return RayPeer(_plain(name), handle)
+            return RayPeer(_plain(name), await asyncio.to_thread(_create, blob, options))
         except (ray.exceptions.RayError, ValueError) as error:
             raise PeerGone(_plain(name), _first_line(error)) from None
 
@@ -336,6 +387,23 @@ def _gate_for(home: Any) -> Gate:
 
 
 Gate.opener = staticmethod(_gate_for)
+
+
+def _noted(namespace: str) -> tuple[str, str] | None:
+    """Machine and URL of the file that is the journal of a namespace, as this cluster knows."""
+    note: Any = internal_kv._internal_kv_get(namespace, namespace=KV_NAMESPACE)
+    if note is None:
+        return None
+    machine, _, url = note.decode().partition("\n")
+    return machine, url
+
+
+def _node_of(machine: str, nodes: list[Any], mine: str) -> str:
+    """A live node of this machine, this process's own if it is one. `nodes`: Ray's table of them."""
+    there = [n["NodeID"] for n in nodes if n["Alive"] and n["NodeManagerHostname"] == machine]
+    if not there:
+        raise PeerGone(JOURNAL, f"its file is on the machine {machine}, which has no node in the cluster now")
+    return mine if mine in there else str(there[0])
 
 
 def _awaitable(ref: Any) -> "asyncio.Future[Any]":

@@ -19,6 +19,7 @@ class Config:
     - `suspect_s`: silence after which a host is asked whether it is alive.
     - `paused_s`: silence after being asked, after which a host counts as dead and a successor takes over.
     - `journal_patience_s`: how long a host or a read asks an unreachable journal again.
+    - `start_s`: how long a host may take to start, before another attempt is made.
     - `starting_max`: dedicated hosts that this process has started and that have not answered yet. More would only slow
       each other down, and the successors of hosts that died.
     - `link_idle_s`: silence after which this process forgets its line to a host.
@@ -33,6 +34,7 @@ class Config:
     suspect_s: float = 5.0
     paused_s: float = 5.0
     journal_patience_s: float = 20.0
+    start_s: float = 60.0
     starting_max: int = 4
     link_idle_s: float = 60.0
     host: HostLimits = field(default_factory=HostLimits)

@@ -259,7 +259,11 @@ class Dispatcher:
     async def _hello(self, peer: Peer) -> str:
         """Wait until the host has started; which code it runs."""
         try:
-            code: str = await watched(peer, self.config, "hello")
+            async with asyncio.timeout(self.config.start_s):
+                code: str = await watched(peer, self.config, "hello")
+        except TimeoutError:
+            await self.cluster.kill(peer)
+            raise PeerGone(peer.name, f"it has not started within {self.config.start_s:g} s") from None
         except PeerGone:
             await self.cluster.kill(peer)
             raise
@@ -297,8 +301,12 @@ class Dispatcher:
             return None
         try:
             return peer, await asyncio.wait_for(peer.ask("statistics"), self.config.paused_s)
-        except (HoldfastError, TimeoutError):
-            return None
+        except TimeoutError:
+            if not await peer.responds(self.config.paused_s):
+                await self.cluster.kill(peer)  # it holds a place, and would for as long as it is stopped
+        except HoldfastError:
+            pass
+        return None
 
     async def _retire(self, peer: Peer) -> None:
         """Let a host finish and end, and wait until its name is free."""

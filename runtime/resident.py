@@ -5,6 +5,7 @@ A start that failed (another process still holds the journal's file) is tried ag
 """
 
 import asyncio
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -111,9 +112,11 @@ class HostResident(Resident):
         home: Any,
         pack: Callable[[Any], Any],
         on_gone: Callable[[], None],
+        now: Callable[[], float] = time.monotonic,
+        wall: Callable[[], int] = time.time_ns,
     ) -> None:
         """`cluster`: as this process sees it. `home`: what references carry along from here. `on_gone`: ends this
-        resident's process."""
+        resident's process. `now`, `wall`: its clocks, in seconds and in ns since 1970 UTC."""
         definition = definition_of(spec.type)
         journal = JournalClient(JournalWay(cluster, spec.config), patience_s=spec.config.journal_patience_s)
         self._dispatcher = Dispatcher(
@@ -128,6 +131,8 @@ class HostResident(Resident):
             peers=self._gate,
             limits=spec.limits,
             pack=pack,
+            now=now,
+            wall=wall,
             on_gone=on_gone,
             exits_when_empty=spec.dedicated,
         )
@@ -176,6 +181,12 @@ class JournalWay:
                 if isinstance(error, PeerSilent):
                     await self._cluster.kill(peer)
             raise JournalUnavailable(str(error)) from None
+
+    async def end(self) -> None:
+        """End the journal that was found, for good: it serves nobody."""
+        peer, self._peer = self._peer, None
+        if peer is not None:
+            await self._cluster.kill(peer, for_good=True)
 
     async def _found(self) -> Peer:
         async with self._finding:

@@ -21,7 +21,7 @@ from holdfast.actors.definition import definition_of
 from holdfast.actors.host import HostStatistics
 from holdfast.actors.hydrate import hydrate
 from holdfast.journal.client import JournalClient
-from holdfast.journal.errors import HoldfastError, JournalError
+from holdfast.journal.errors import HoldfastError, JournalError, JournalUnavailable
 from holdfast.journal.records import StoreStatistics, StreamId
 from holdfast.journal.url import JournalUrl
 
@@ -43,6 +43,7 @@ A = TypeVar("A", bound=Aggregate)
 PlacementChoice = Placement | Mapping[Any, Placement]  # keys are types; a mapping would be invariant in them
 
 RETIRE_S = 5.0
+ASK_AGAIN_S = 0.1
 
 
 class Statistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,7 +128,8 @@ class Runtime:
         already has, or starts one that ends with the runtime. `namespace`: keeps several journals in one cluster
         apart. `placement`: of all types, or a mapping from types to placements (`Dedicated()` for those not in it).
 
-        Raises `JournalUrlError` at once; on entering `JournalOpenError`s, `PlacementConflict`, `NamespaceConflict`.
+        Raises `JournalUrlError` at once; on entering `JournalOpenError`s, `JournalUnavailable` after
+        `journal_patience_s` without an answer, `PlacementConflict`, `NamespaceConflict`.
         """
         JournalUrl.parse(url)
 
@@ -334,16 +336,16 @@ async def _opened(
     placements = _placements(placement)
     cluster = join(spec)
     try:
-        peer = await cluster.journal()
-        mark, serves = await peer.ask("describe")
+        way = JournalWay(cluster, config)
+        mark, serves = await _answer(way, "describe", config.journal_patience_s)
         if mark != spec.mark:
             raise NamespaceConflict(namespace, serves, parsed.redacted)
         try:
-            await peer.ask("ping")
+            await _answer(way, "ping", config.journal_patience_s)
         except JournalError:
-            await cluster.kill(peer, for_good=True)  # it cannot open its journal: it serves nobody
+            await way.end()  # it cannot open its journal: it serves nobody
             raise
-        journal = JournalClient(JournalWay(cluster, config), patience_s=config.journal_patience_s)
+        journal = JournalClient(way, patience_s=config.journal_patience_s)
         runtime = Runtime(cluster, journal, spec, placements, config, leave=leave)
         await runtime.register(*(placement if isinstance(placement, Mapping) else ()))
     except BaseException:
@@ -352,6 +354,19 @@ async def _opened(
         await cluster.close()
         raise
     return runtime
+
+
+async def _answer(way: JournalWay, method: str, patience_s: float) -> Any:
+    """What the journal answers, when it does: it may just be starting again. What keeps it from opening is told at
+    once."""
+    give_up = asyncio.get_running_loop().time() + patience_s
+    while True:
+        try:
+            return await way.ask(method)
+        except JournalUnavailable:
+            if asyncio.get_running_loop().time() > give_up:
+                raise
+            await asyncio.sleep(ASK_AGAIN_S)
 
 
 def _placements(choice: PlacementChoice | None) -> Placements:

@@ -221,6 +221,55 @@ async def test_few_dedicated_hosts_start_at_once() -> None:
     await runtime.close()
 
 
+class Stuck(LocalCluster):
+    """The first host that it starts never answers `method`."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__(SPEC)
+        self.method = method
+        self.killed: list[str] = []
+
+    async def host(self, spec: Any) -> Any:
+        is_first = not self._hosts and not self.killed
+        peer = await super().host(spec)
+        if is_first:
+            ask = peer.ask
+
+            async def stuck(method: str, *args: Any) -> Any:
+                if method == self.method:
+                    await asyncio.Event().wait()
+                return await ask(method, *args)
+
+            async def responds(within_s: float) -> bool:
+                return False
+
+            peer.ask, peer.responds = stuck, responds  # type: ignore[method-assign]
+        return peer
+
+    async def kill(self, peer: Any, *, for_good: bool = False) -> None:
+        self.killed.append(peer.name)
+        await super().kill(peer, for_good=for_good)
+
+
+async def test_a_stopped_host_does_not_hold_its_place_for_ever() -> None:
+    """Nobody can ask it to leave, so it is ended."""
+    cluster = Stuck("statistics")
+    runtime = await runtime_on(cluster, Dedicated(live_max=1), Config(paused_s=0.05))
+    assert await runtime.get(Account, "a").deposit(1) == 1
+    assert await runtime.get(Account, "b").deposit(1) == 1
+    assert cluster.killed == ["Account/a"]
+    await runtime.close()
+
+
+async def test_a_host_that_does_not_start_is_given_up_and_started_again() -> None:
+    """A cluster may keep an actor pending without end."""
+    cluster = Stuck("hello")
+    runtime = await runtime_on(cluster, Dedicated(), Config(start_s=0.05))
+    assert await runtime.get(Account, "a").deposit(1) == 1
+    assert cluster.killed == ["Account/a"]
+    await runtime.close()
+
+
 async def test_lines_that_were_silent_are_forgotten() -> None:
     """What this process holds does not grow with the aggregates it has ever called."""
     async with Runtime.local(config=Config(link_idle_s=0.05), placement=Dedicated(live_max=50)) as runtime:
