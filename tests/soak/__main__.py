@@ -23,10 +23,10 @@ SOAK = "from tests.soak.stage import main; main()"
 def arguments(given: list[str]) -> argparse.Namespace:
     """What was asked for, checked."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=5.0, help="how long faults are done")
+    parser.add_argument("--minutes", type=float, default=5.0, help="how long faults are done, over all journals")
     parser.add_argument("--seed", type=int, default=None, help="of faults and calls; one is drawn if none is given")
     parser.add_argument("--placement", choices=("both", "dedicated", "sharded"), default="both")
-    parser.add_argument("--journal", choices=("sqlite", "postgres", "both"), default="sqlite")
+    parser.add_argument("--journal", choices=("sqlite", "postgres", "both"), default="both")
     parser.add_argument("--faults", default="", help="only these kinds, separated by commas")
     parser.add_argument("--keep", action="store_true", help="keep the run's folder, also of a good one")
     asked = parser.parse_args(given)

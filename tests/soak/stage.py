@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from .__main__ import arguments
 from .conductor import Conductor, Run, Settings
 from .processes import adopt_orphans, end_all_below
-from .table import printed
+from .table import printed, summed
 
 __all__ = ["main"]
 
@@ -37,7 +37,7 @@ def main() -> None:
             place = folder / kind
             place.mkdir()
             settings = Settings(
-                seconds=asked.minutes * 60,
+                seconds=asked.minutes * 60 / len(kinds),
                 seed=asked.seed,
                 placement=asked.placement,
                 journal=kind,
@@ -45,6 +45,8 @@ def main() -> None:
                 faults=[each.strip() for each in asked.faults.split(",") if each.strip()],
             )
             runs.append(_run(settings, console))
+        if len(runs) > 1 and all(run.verdict is not None for run in runs):
+            summed(runs, console)
         code = int(any(run.problems for run in runs))
         console.print(f"again: {_again(asked)}")
     except KeyboardInterrupt:

@@ -14,7 +14,7 @@ from .conductor import Run
 from .nemesis import Fault
 from .notes import Note
 
-__all__ = ["printed", "waits"]
+__all__ = ["printed", "summed", "waits"]
 
 
 def printed(run: Run, console: Console) -> None:
@@ -32,6 +32,26 @@ def printed(run: Run, console: Console) -> None:
     table.add_row("all", *_row(run, list(numbers), longest, lost, doubled))
     console.print(table)
     console.print(_totals(run))
+
+
+def summed(runs: Sequence[Run], console: Console) -> None:
+    """Print what came out of several runs together."""
+    table = Table(title="all journals", title_justify="left")
+    for column in ("journal", "injected", "survived", "lost", "doubled", "longest wait (s)"):
+        table.add_column(column, justify="left" if column == "journal" else "right")
+    for run in runs:
+        table.add_row(run.settings.journal, *_all(run))
+    table.add_section()
+    cells = [_all(run) for run in runs]
+    sums = [str(sum(int(row[n]) for row in cells)) for n in range(4)]
+    table.add_row("all", *sums, f"{max(float(row[4]) for row in cells):.1f}")
+    console.print(table)
+
+
+def _all(run: Run) -> list[str]:
+    assert run.verdict is not None, "judged"
+    blamed = _blamed(run.faults, run.verdict.lost), _blamed(run.faults, run.verdict.doubled)
+    return _row(run, list(range(len(run.faults))), waits(run.faults, run.notes), *blamed)
 
 
 def _row(run: Run, mine: list[int], longest: list[float], lost: list[int], doubled: list[int]) -> list[str]:
