@@ -121,16 +121,20 @@ class Host:
 
     async def exchange(self, session_id: str, number: int, calls: Sequence[CallWire]) -> list[Answer]:
         """Take in batch `number` of a session; return answers of that session, of this batch or earlier ones."""
+        session = self._sessions.get(session_id)
+        if session is not None and session.has_taken(number):
+            return []  # a second copy: the first one's answers are on their way, also if this host has left since
         if self._serves_none_of(calls):
             return _moved(calls)
-        session = self._sessions.get(session_id)
         if session is None:
             session = self._sessions[session_id] = Session(self.limits.linger_s, self.now)
         is_its_turn = await session.turn(number)
+        if session.has_taken(number):
+            return []
         if self._serves_none_of(calls):
             return _moved(calls)
         if not is_its_turn:
-            return []  # a second copy: the first one's answers are on their way
+            return []
         room = self.limits.inbox_max - sum(s.unanswered for s in self._sessions.values())
         batch, now = session.opened(len(calls)), self.now()
         self._used_at = now
@@ -140,8 +144,7 @@ class Host:
                 self._deliver(call)
                 room -= 1
             else:
-                full = Overloaded(f"inbox of {self.owner}", self.limits.inbox_max)
-                call.resolve(call, Kind.ERROR, self.pack(full))
+                self.refuse_overload(call, f"inbox of {self.owner}", self.limits.inbox_max)
         return await session.answers(batch)
 
     async def collect(self, session_id: str) -> list[Answer] | None:
@@ -166,6 +169,14 @@ class Host:
             if call.trace.chain and cell in self._entrance:
                 # A command waits for it, maybe one that holds the place in memory that it would have to wait for.
                 self._admit(cell)
+
+    def refuse_overload(self, call: Call, what: str, limit: int) -> None:
+        """There is no room for a call. One that may have been executed before is not told that nothing was done:
+        it has to come again, until it can be looked up."""
+        if call.maybe_executed:
+            call.resolve(call, Kind.AGAIN, True)
+        else:
+            call.resolve(call, Kind.ERROR, self.pack(Overloaded(what, limit)))
 
     def _serves_none_of(self, calls: Sequence[CallWire]) -> bool:
         if not self._closing:

@@ -57,6 +57,10 @@ class Session:
             await self._early.setdefault(number, asyncio.Event()).wait()
         return number == self._next and not self._closed
 
+    def has_taken(self, number: int) -> bool:
+        """Whether this batch was taken: one that arrives now is a second copy."""
+        return number < self._next
+
     def opened(self, size: int) -> Batch:
         """Take the batch whose turn it is. The next one's turn comes when the caller has taken these calls in."""
         self._next += 1
@@ -93,6 +97,8 @@ class Session:
         self.used_at = self._now()
         self._stop_lingering()
         ready, self._ready = self._ready, []
+        if not self.unanswered:
+            self._send_all_home()  # who collects need not wait: should this answer get lost, that is how it shows
         return ready
 
     async def _wait(self, batch: Batch | None) -> None:
@@ -116,8 +122,7 @@ class Session:
     def close(self) -> None:
         """Send every open request home with what is ready; take no more batches in."""
         self._closed = True
-        for waiter in list(self._waiters):
-            self._wake(waiter)
+        self._send_all_home()
         for early in self._early.values():
             early.set()
         self._early.clear()
@@ -140,6 +145,10 @@ class Session:
         oldest = next((waiter for waiter in self._waiters if not waiter.done()), None)
         if oldest is not None:
             self._wake(oldest)
+
+    def _send_all_home(self) -> None:
+        for waiter in list(self._waiters):
+            self._wake(waiter)
 
     def _wake(self, waiter: Waiter) -> None:
         """It takes all that is ready, so nothing lingers any more."""

@@ -1,0 +1,210 @@
+"""The cluster: who has which name, who is started, who is ended, and who only is believed to be.
+
+It behaves as Ray does, at its worst. A name has one holder, and is free the moment its holder is ended; that one may
+be slow to die, and do what it was asked, unheard, while its successor works. A host may also lose its name without
+being told, and go on with the clients that have it: two hosts then live under one name. The journal's actor starts
+again by itself, with the same handle, on the disk that the one before it may not have let go of yet.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any
+
+from holdfast.runtime.cluster import HostSpec, JournalSpec, PeerGone
+from holdfast.runtime.resident import HostResident, JournalResident, Resident
+
+from .clock import Clock, Process
+from .faults import Faults
+from .network import PACKER, Actor, Life, Network
+
+__all__ = ["Control", "SimulatedCluster", "SimulatedPeer"]
+
+BEGINNING_NS = 1_700_000_000 * 10**9  # when the world began, by its wall clocks
+
+
+class Control:
+    """The part of the cluster that there is one of: the table of names, and the power over processes."""
+
+    def __init__(self, clock: Clock, network: Network, faults: Faults, spec: JournalSpec, step_s: float) -> None:
+        self.clock, self.network, self.faults, self._step_s = clock, network, faults, step_s
+        self.hosts: dict[str, Actor] = {}
+        self.lives: list[Life] = []  # of hosts, those without a name included
+        self.condemned: list[Life] = []  # ended, and slow to die
+        self._births = 0
+        self.journal = Actor("journal")
+        self._make_journal = lambda process: JournalResident(spec)
+        self._boot(self.journal, self._make_journal)
+
+    def host(self, spec: HostSpec) -> Actor:
+        """The holder of a name, which is free or not."""
+        found = self.hosts.get(spec.owner)
+        if found is not None:
+            return found
+        actor = self.hosts[spec.owner] = Actor(spec.owner)
+
+        def make(process: Process) -> Resident:
+            return HostResident(
+                spec,
+                SimulatedCluster(self, process),
+                home=None,
+                pack=PACKER.pack,
+                on_gone=lambda: process.call_later(self.faults.chance.uniform(0.0, 0.1), self.end, actor) and None,
+                now=process.time,
+                wall=lambda: BEGINNING_NS + int(process.time() * 1e9),
+            )
+
+        self.clock.after(self.faults.chance.choice((0.001, 0.05, 0.3)), self._boot, actor, make)
+        return actor
+
+    def end(self, actor: Actor) -> None:
+        """End an actor. A host's name is free from now on, the journal starts again."""
+        self._free(actor)
+        life = actor.life
+        if actor.forgotten and self.faults.chance.random() < 0.8:
+            return  # the cluster does not know where it is
+        if life is None:
+            if actor is not self.journal:  # that one is on its way up
+                self._bury(actor)
+        elif life.process.dead:
+            return
+        elif self.faults.hits("late death"):
+            life.condemned = True
+            self.condemned.append(life)
+            self.network.lost_touch(life)
+            self.clock.after(self.faults.chance.uniform(0.0, 2.0), life.process.kill)
+            self._bury(actor)
+        else:
+            life.process.kill()
+
+    def forget(self, actor: Actor) -> None:
+        """Believe that a host is gone, though it is not. Those who are told so turn to its successor, the others
+        stay with it."""
+        self._free(actor)
+        actor.forgotten = True
+
+    def _free(self, actor: Actor) -> None:
+        if self.hosts.get(actor.name) is actor:
+            del self.hosts[actor.name]
+
+    def _boot(self, actor: Actor, make: Callable[[Process], Resident]) -> None:
+        if not actor.dead:
+            self._births += 1
+            process = self.clock.process(f"{actor.name}:{self._births}", self._step_s)
+            process.call_soon(self._come_up, actor, process, make, context=Context())
+
+    def _come_up(self, actor: Actor, process: Process, make: Callable[[Process], Resident]) -> None:
+        if actor.dead:
+            process.kill()
+            return
+        life = actor.life = Life(process, make(process))
+        process.on_death.append(lambda: self._died(actor, life))
+        if actor is not self.journal:
+            self.lives.append(life)
+        waiting, actor.waiting = actor.waiting, []
+        for request in waiting:
+            self.network.deliver(request, life)
+
+    def _died(self, actor: Actor, life: Life) -> None:
+        self.network.lost_touch(life)
+        if life in self.lives:
+            self.lives.remove(life)
+        if not life.condemned:
+            self._bury(actor)
+            self.clock.after(self.faults.notice_s(), self._free, actor)
+
+    def _bury(self, actor: Actor) -> None:
+        """It has no life any more: a host for good, the journal until it is up again."""
+        if actor is self.journal:
+            actor.life = None
+            self.clock.after(self.faults.chance.choice((0.005, 0.1, 0.5)), self._boot, actor, self._make_journal)
+            return
+        actor.dead = True
+        waiting, actor.waiting = actor.waiting, []
+        for request in waiting:
+            self.network._refuse(request, "it has died")
+
+
+class SimulatedPeer:
+    """A resident, as one process sees it."""
+
+    def __init__(self, control: Control, actor: Actor) -> None:
+        self._control, self.actor, self.name = control, actor, actor.name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SimulatedPeer) and self.actor is other.actor
+
+    def __hash__(self) -> int:
+        return object.__hash__(self.actor)
+
+    async def ask(self, method: str, *args: Any) -> Any:
+        """One message there and one back, if both arrive."""
+        return await self._control.network.ask(_here(), self.actor, method, args)
+
+    async def responds(self, within_s: float) -> bool:
+        """Whether its process turns. One that starts, or is known to be dead, counts as responding."""
+        here, give_up = _here(), _here().time() + within_s
+        while True:
+            await asyncio.sleep(self._control.faults.travel_s())
+            life = self.actor.life
+            if self.actor.dead or life is None or life.condemned:
+                return True
+            if not life.process.stopped and not self._control.network.is_cut(here, life.process):
+                return True
+            if here.time() > give_up:
+                return False
+            await asyncio.sleep(within_s / 4)
+
+
+class SimulatedCluster:
+    """A `Cluster`, as one process sees it."""
+
+    def __init__(self, control: Control, process: Process) -> None:
+        self._control, self._process = control, process
+
+    async def journal(self) -> SimulatedPeer:
+        """The journal server."""
+        await self._trip("journal")
+        return SimulatedPeer(self._control, self._control.journal)
+
+    async def host(self, spec: HostSpec) -> SimulatedPeer:
+        """The host called `spec.owner`, started if none runs."""
+        await self._trip(spec.owner)
+        actor = self._control.host(spec)
+        await asyncio.sleep(self._control.faults.travel_s())
+        return SimulatedPeer(self._control, actor)
+
+    async def find_host(self, owner: str) -> SimulatedPeer | None:
+        """The host called `owner`, if one runs."""
+        await self._trip(owner)
+        actor = self._control.hosts.get(owner)
+        return None if actor is None else SimulatedPeer(self._control, actor)
+
+    async def host_names(self) -> list[str]:
+        """The owners that have a host running."""
+        await self._trip("the cluster")
+        return list(self._control.hosts)
+
+    async def kill(self, peer: Any, *, for_good: bool = False) -> None:
+        """End a resident."""
+        await asyncio.sleep(self._control.faults.travel_s())
+        self._control.end(peer.actor)
+        await asyncio.sleep(self._control.faults.travel_s())
+
+    def unpack(self, value: Any) -> Any:
+        """What a resident packed."""
+        return PACKER.unpack(value)
+
+    async def close(self) -> None:
+        """Residents are detached."""
+
+    async def _trip(self, name: str) -> None:
+        await asyncio.sleep(self._control.faults.travel_s())
+        if self._control.faults.hits("cluster trouble"):
+            raise PeerGone(name, "the cluster does not answer")
+
+
+def _here() -> Process:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, Process)
+    return loop

@@ -1,0 +1,54 @@
+"""A selection of runs for every day, and the promise that a run is its seed. For more: `make simulate SEEDS=2000`."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.faults import AT_EVENTS, AT_TIMES, KINDS, MEETINGS
+from tests.simulation.run import Outcome, simulate
+
+ROOT = Path(__file__).resolve().parents[2]
+SEEDS = range(150)
+TWICE = (3, 17, 42)
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> list[Outcome]:
+    """The runs of the selection; each has been judged."""
+    return [simulate(seed) for seed in SEEDS]
+
+
+def test_every_run_of_the_selection_is_right(outcomes: list[Outcome]) -> None:
+    """Nothing acknowledged is lost or doubled, nothing refused is done, and everything is answered in the end."""
+    assert len(outcomes) == len(SEEDS)
+
+
+def test_the_selection_is_worth_judging(outcomes: list[Outcome]) -> None:
+    """Commands were done in all of it, and every kind of fault happened somewhere."""
+    faults: Counter[str] = sum((outcome.faults for outcome in outcomes), Counter())
+    assert sum(outcome.events for outcome in outcomes) > 10 * len(SEEDS)
+    assert set(faults) == set(KINDS), f"never happened: {sorted(set(KINDS) - set(faults))}"
+
+
+def test_the_kinds_that_meet_are_kinds() -> None:
+    """A word that names no fault would quietly be none."""
+    assert {kind for meeting in MEETINGS for kind in meeting} <= AT_EVENTS.keys() | AT_TIMES.keys()
+
+
+def test_a_seed_is_the_same_run_again(outcomes: list[Outcome]) -> None:
+    """In one process, after others have run in it: every message, every step, every byte on disk."""
+    assert [simulate(seed).digest for seed in TWICE] == [outcomes[seed].digest for seed in TWICE]
+
+
+@pytest.mark.parametrize("hash_seed", ["0", "4242"])
+def test_a_seed_is_the_same_run_in_another_process(outcomes: list[Outcome], hash_seed: str) -> None:
+    """Nothing depends on the order of sets, on addresses, or on what ran before."""
+    script = f"from tests.simulation.run import simulate; print(*[simulate(s).digest for s in {TWICE}])"
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+    command = [sys.executable, "-c", script]
+    said = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+    assert said.split() == [outcomes[seed].digest for seed in TWICE]
