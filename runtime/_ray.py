@@ -15,7 +15,7 @@ import os
 import socket
 import threading
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -29,13 +29,15 @@ from holdfast.journal.client import JournalClient
 from holdfast.journal.url import JournalUrl
 
 from .cluster import HostSpec, JournalSpec, PeerGone, WireError
+from .config import Config
 from .dispatcher import Dispatcher
 from .errors import HostUnavailable, RuntimeClosed
 from .packing import Packer
+from .placement import Placements
 from .ref import Gate
 from .resident import HostResident, JournalResident, JournalWay, Resident
 
-__all__ = ["Leave", "RayCluster", "RayPeer", "Stay"]
+__all__ = ["Leave", "RayCluster", "RayHome", "RayPeer", "Stay"]
 
 log = logging.getLogger(__name__)
 
@@ -220,7 +222,8 @@ class RayCluster:
 
         def make(end: Callable[[], None]) -> Resident:
             cluster = RayCluster(spec.journal, may_start_journal=False)
-            return HostResident(spec, cluster, home=_home(spec), pack=_packer.pack, on_gone=end)
+            home = RayHome(spec.journal, spec.placements, spec.config)
+            return HostResident(spec, cluster, home=home, pack=_packer.pack, on_gone=end)
 
         return await self._start(HOST + spec.owner, make, {"max_restarts": 0})
 
@@ -372,21 +375,23 @@ def _check_joined() -> None:
         raise PeerGone("the cluster", "this process has left it")
 
 
-def _home(spec: HostSpec) -> Any:
-    return spec.journal, spec.placements, spec.config
+@dataclass(frozen=True, slots=True)
+class RayHome:
+    """What a process needs to find its way in: one that got a reference by pickle, a Ray task say, and has no runtime
+    open. To unpickle it is to import this file."""
 
+    spec: JournalSpec
+    placements: Placements
+    config: Config
 
-def _gate_for(home: Any) -> Gate:
-    """A way out of a process that got a reference by pickle, a Ray task say, and has no runtime open."""
-    if not ray.is_initialized():
-        raise RuntimeClosed("this process has joined no cluster (ray.init does that)")
-    spec, placements, config = home
-    cluster = RayCluster(spec, may_start_journal=False)
-    journal = JournalClient(JournalWay(cluster, config), patience_s=config.journal_patience_s)
-    return Gate(spec.namespace, Dispatcher(cluster, journal, spec, placements, config, leads=False), home)
-
-
-Gate.opener = staticmethod(_gate_for)
+    def gate(self) -> Gate:
+        """A way out of this process. Raises `RuntimeClosed` if it has joined no cluster."""
+        if not ray.is_initialized():
+            raise RuntimeClosed("this process has joined no cluster (ray.init does that)")
+        cluster = RayCluster(self.spec, may_start_journal=False)
+        journal = JournalClient(JournalWay(cluster, self.config), patience_s=self.config.journal_patience_s)
+        dispatcher = Dispatcher(cluster, journal, self.spec, self.placements, self.config, leads=False)
+        return Gate(self.spec.namespace, dispatcher, self)
 
 
 def _noted(namespace: str) -> tuple[str, str] | None:

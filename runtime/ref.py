@@ -7,7 +7,7 @@ the runtime open there for its namespace, or one made for the purpose.
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 from holdfast.actors.aggregate import Aggregate
@@ -18,7 +18,7 @@ from holdfast.actors.unit import Unit
 from .dispatcher import Dispatcher, Target
 from .errors import InvalidId, NotAnAggregate, RuntimeClosed
 
-__all__ = ["Gate", "Ref", "target"]
+__all__ = ["Gate", "Home", "Ref", "target"]
 
 A = TypeVar("A", bound=Aggregate)
 
@@ -28,14 +28,19 @@ _gates: WeakKeyDictionary[asyncio.AbstractEventLoop, "dict[str, list[Gate]]"] = 
 """The open gates of each event loop, by namespace, oldest first: where references that came by pickle go."""
 
 
+class Home(Protocol):
+    """What travels with references: how to make a gate in a process that has none."""
+
+    def gate(self) -> "Gate":
+        """A new gate, not opened. Raises `RuntimeClosed` where there is no cluster to reach."""
+        ...
+
+
 class Gate:
     """A namespace's way out of this process, shared by all references in one event loop. Made in that loop."""
 
-    opener: Callable[[Any], "Gate"] | None = None
-    """How to make one where none is open: set by the seam, since only it knows how to join a cluster."""
-
-    def __init__(self, namespace: str, dispatcher: Dispatcher, home: Any = None) -> None:
-        """`home`: what a process without a gate needs to make one; travels with pickled references."""
+    def __init__(self, namespace: str, dispatcher: Dispatcher, home: Home | None = None) -> None:
+        """`home`: makes a gate where there is none; travels with pickled references."""
         self.namespace, self.dispatcher, self.home = namespace, dispatcher, home
         self.loop = asyncio.get_running_loop()
 
@@ -56,14 +61,14 @@ class Gate:
         return Ref(target(type, id), self)
 
     @staticmethod
-    def here(namespace: str, home: Any) -> "Gate":
+    def here(namespace: str, home: Home | None) -> "Gate":
         """The gate of the running loop for a namespace, made if need be. Raises `RuntimeClosed`."""
         gates = _gates.get(asyncio.get_running_loop(), {}).get(namespace)
         if gates:
             return gates[0]
-        if Gate.opener is None or home is None:
+        if home is None:
             raise RuntimeClosed(f"namespace {namespace!r}")
-        gate = Gate.opener(home)
+        gate = home.gate()
         gate.open()
         return gate
 
@@ -73,7 +78,7 @@ class Ref:
 
     __slots__ = ("_definition", "_gate", "_home", "_namespace", "_target")
 
-    def __init__(self, target: Target, gate: Gate | None, namespace: str = "", home: Any = None) -> None:
+    def __init__(self, target: Target, gate: Gate | None, namespace: str = "", home: Home | None = None) -> None:
         """`gate`: None for one that came by pickle, which knows `namespace` and `home` only."""
         self._target, self._gate = target, gate
         self._namespace, self._home = (namespace, home) if gate is None else (gate.namespace, gate.home)

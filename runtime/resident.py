@@ -20,7 +20,7 @@ from holdfast.journal.url import JournalUrl, open_store
 from .cluster import Cluster, HostSpec, JournalSpec, Peer, PeerGone, PeerSilent, incarnation
 from .config import Config
 from .dispatcher import Dispatcher
-from .ref import Gate
+from .ref import Gate, Home
 from .watch import watched
 
 __all__ = ["HostResident", "JournalResident", "JournalWay", "Resident"]
@@ -109,7 +109,7 @@ class HostResident(Resident):
         spec: HostSpec,
         cluster: Cluster,
         *,
-        home: Any,
+        home: Home | None,
         pack: Callable[[Any], Any],
         on_gone: Callable[[], None],
         now: Callable[[], float] = time.monotonic,

@@ -25,7 +25,7 @@ from holdfast.journal.errors import HoldfastError, JournalError, JournalUnavaila
 from holdfast.journal.records import StoreStatistics, StreamId
 from holdfast.journal.url import JournalUrl
 
-from ._ray import Leave, Stay
+from ._ray import Leave, RayHome, Stay
 from .blocking import BlockingRuntime
 from .cluster import Cluster, JournalSpec
 from .config import Config
@@ -106,7 +106,7 @@ class Runtime:
         self._cluster, self._journal, self._spec, self._config = cluster, journal, spec, config
         known_to_all = spec.without_url()
         self._dispatcher = Dispatcher(cluster, journal, known_to_all, placements, config, leads=True)
-        self._gate = Gate(spec.namespace, self._dispatcher, (known_to_all, placements, config))
+        self._gate = Gate(spec.namespace, self._dispatcher, RayHome(known_to_all, placements, config))
         self._gate.open()
         self._leave = leave
         self._closed = False
