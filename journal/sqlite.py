@@ -30,7 +30,7 @@ from .records import (
     StoreStatistics,
     StreamId,
 )
-from .sqlite_file import SqliteOptions, WriterLock, connect_reader, connect_writer, inspect
+from .sqlite_file import SqliteOptions, WriterLock, connect_reader, connect_writer, flush_log, inspect
 from .sqlite_place import Place
 from .sqlite_reader import SqliteReader
 from .sqlite_writer import SqliteWriter
@@ -104,6 +104,7 @@ class SqliteStore(Store):
         try:
             await asyncio.to_thread(inspect, self._path)
             self._lock = await self._take_lock()
+            await asyncio.to_thread(flush_log, self._path)
             place = Place(self._path)
             writing = await self._start(lambda: connect_writer(self._path, self._options), place)
             reading = await self._start(lambda: connect_reader(self._path, self._options), place)

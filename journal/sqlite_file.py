@@ -155,6 +155,19 @@ def _check_identity(path: Path, application_id: int, schema: int) -> None:
         raise JournalTooNew(str(path), schema, len(_MIGRATIONS))
 
 
+def flush_log(path: Path) -> None:
+    """Flush what a writer that was killed may have left in the log without a flush: whoever finds a commit there takes
+    it for durable. Before the first connection: to close a file that SQLite has open would drop its locks."""
+    log = Path(f"{path}-wal")
+    if log.exists():
+        for name in (log, path.parent):
+            file = os.open(name, os.O_RDONLY)
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)
+
+
 def connect_writer(path: Path, options: SqliteOptions) -> sqlite3.Connection:
     """Open the one connection that writes, after creating or migrating the file. The lock is held."""
     try:

@@ -41,6 +41,7 @@ _SELECT_STREAM = (
 )
 _SELECT_EVENTS = f"SELECT {EVENT_COLUMNS} FROM events WHERE stream = ? AND version"
 _SELECT_SNAPSHOTS = f"SELECT {SNAPSHOT_COLUMNS} FROM snapshots WHERE stream = ?"
+_NEWEST_SNAPSHOT = "SELECT max(version) FROM snapshots WHERE stream = ?"
 # LEFT JOIN: an event whose stream row is gone must raise, not vanish from the page.
 _SELECT_ALL = (
     f"SELECT {', '.join(f'e.{column}' for column in EVENT_COLUMNS.split(', '))},"
@@ -97,6 +98,7 @@ class SqliteReader:
             snapshot = self._usable_snapshot(found, load)
             after = snapshot.version if snapshot else 0
             self._check_head(found)
+            self._check_snapshots(found)
             events = self._events_after(found, after, load.limit)
         except CorruptRecord as error:
             return error
@@ -123,6 +125,14 @@ class SqliteReader:
             if snapshot := read_snapshot(found.stream, found.name, row):
                 return snapshot
         return None
+
+    def _check_snapshots(self, found: _Found) -> None:
+        """A snapshot of a version that the stream does not reach was taken of events that are not there any more. New
+        ones must not take their versions: the snapshot would pass for a snapshot of those."""
+        (newest,) = self._connection.execute(_NEWEST_SNAPSHOT, (found.key,)).fetchone()
+        if newest is not None and newest > found.head:
+            problem = f"there is a snapshot of version {newest}: the events up to it are missing"
+            raise CorruptRecord(str(found.stream), found.head + 1, 0, problem)
 
     def confirm(self, owner: str, epoch: int) -> None:
         """See `Store.confirm`."""

@@ -276,6 +276,24 @@ async def test_a_snapshot_that_is_of_no_use_is_passed_over(whole, tmp_path, chan
     assert seen == {name: expected(name) for name in NAMES}
 
 
+async def test_events_that_went_missing_below_a_snapshot_are_told(whole, tmp_path):
+    """The newest event is gone, its snapshot is not: new events would take its version, and the snapshot would pass for
+    a snapshot of those."""
+    path = tmp_path / "ledgers.db"
+    shutil.copy(whole, path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as raw:
+        raw.execute("DROP TRIGGER events_keep_delete")
+        ((stream, newest),) = raw.execute("SELECT stream, max(version) FROM snapshots").fetchall()
+        raw.execute("DELETE FROM events WHERE stream = ? AND version >= ?", (stream, newest))
+        ((id,),) = raw.execute("SELECT id FROM streams WHERE key = ?", (stream,)).fetchall()
+    async with Runtime.local(f"sqlite:///{path}", placement=Sharded(2)) as runtime:
+        with pytest.raises(CorruptRecord, match="snapshot of version") as told:
+            await runtime.get(Ledger, id).enter("new")
+        assert (told.value.stream, told.value.version) == (f"Ledger/{id}", newest)
+        others = [name for name in NAMES if name != id]
+        assert len(await asyncio.gather(*(runtime.get(Ledger, name).enter("x") for name in others))) == len(others)
+
+
 def appends(version, count):
     """One append to each stream."""
     event = NewEvent(type="ledger.entered", payload=b"\x80", command_id="c", recorded_at=0)

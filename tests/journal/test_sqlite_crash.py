@@ -1,7 +1,9 @@
 """kill -9 at any moment: everything that was acknowledged is there, and nothing is there in part."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +65,18 @@ async def test_everything_acknowledged_survives_kill_9(file, acknowledged):
         assert seen == head
     with file.raw() as raw:
         assert raw.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+async def test_what_a_killed_writer_left_is_flushed_before_anybody_is_told_of_it(file, monkeypatch):
+    """It may have been killed between writing a commit and flushing it: the next writer finds it in the log, and
+    whoever asks again is told that it is done."""
+    append_until_killed(file.path, 1)
+    flushed = []
+
+    def fsync(descriptor, right=os.fsync):
+        flushed.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        right(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    async with file.opened():
+        assert flushed == [f"{file.path}-wal", str(Path(file.path).parent)]
