@@ -23,12 +23,15 @@ Key = tuple[bool, str]
 
 
 class Done:
-    """What a command did, as far as a second copy of it needs to know. `ahead`: the append that it is part of."""
+    """What a command did, as far as a second copy of it needs to know. `ahead`: the append that it is part of.
+    `in_doubt`: it was done again, since an earlier append of it had no answer."""
 
-    __slots__ = ("ahead", "fingerprint", "reply")
+    __slots__ = ("ahead", "fingerprint", "in_doubt", "reply")
 
-    def __init__(self, reply: bytes, fingerprint: bytes, ahead: "Ahead | None" = None) -> None:
-        self.reply, self.fingerprint, self.ahead = reply, fingerprint, ahead
+    def __init__(
+        self, reply: bytes, fingerprint: bytes, ahead: "Ahead | None" = None, *, in_doubt: bool = False
+    ) -> None:
+        self.reply, self.fingerprint, self.ahead, self.in_doubt = reply, fingerprint, ahead, in_doubt
 
 
 class Ahead:
@@ -81,7 +84,7 @@ class OutputGate:
         if key is not None:
             ahead.keys.append(key)
             ahead.bytes += len(key.key) + RECORD_BYTES
-        ahead.done[call.keyed, call.command_id] = Done(reply, call.fingerprint, ahead)
+        ahead.done[call.keyed, call.command_id] = Done(reply, call.fingerprint, ahead, in_doubt=call.maybe_executed)
 
     def hold(self, call: Call, kind: Kind, value: Any) -> None:
         """Answer a call that has seen the newest state: now if all of it is durable, else when it is."""
@@ -106,6 +109,7 @@ class OutputGate:
         if done.ahead is None or done.ahead.durable:
             call.resolve(call, kind, value)
         else:
+            call.maybe_executed = call.maybe_executed or done.in_doubt
             done.ahead.held.append((call, kind, value))
 
     def forget_recent(self) -> None:

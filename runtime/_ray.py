@@ -179,10 +179,12 @@ class RayCluster:
         on its own machine. One in memory it starts once."""
         self._spec, self._may_start_journal = spec, may_start_journal
         self._namespace = f"holdfast-{spec.namespace}"
+        self.started_journal = False
 
     async def journal(self) -> RayPeer:
         """The journal server, started if none runs: if its journal is a file, on the machine that has it."""
         found = await self._find(JOURNAL)
+        self.started_journal = found is None
         if found is not None:
             return found
         spec, options = await self._journal_start()
@@ -234,7 +236,10 @@ class RayCluster:
     async def host_names(self) -> list[str]:
         """The owners that have a host running."""
         _check_joined()
-        actors: list[Any] = await asyncio.to_thread(ray.util.list_named_actors, all_namespaces=True)
+        try:
+            actors: list[Any] = await asyncio.to_thread(ray.util.list_named_actors, all_namespaces=True)
+        except ray.exceptions.RayError as error:
+            raise PeerGone("the cluster", _first_line(error)) from None
         ours = [a["name"] for a in actors if a["namespace"] == self._namespace]
         return [name.removeprefix(HOST) for name in ours if name.startswith(HOST)]
 
@@ -258,6 +263,8 @@ class RayCluster:
             return RayPeer(_plain(name), await asyncio.to_thread(ray.get_actor, name, self._namespace))
         except ValueError:  # Ray's way of saying that there is none
             return None
+        except ray.exceptions.RayError as error:
+            raise PeerGone(_plain(name), _first_line(error)) from None
 
     async def _start(
         self, name: str, make: Callable[[Callable[[], None]], Resident], options: dict[str, Any]
@@ -311,16 +318,24 @@ class Stay:
 
     async def leave(self, before_the_end: Callable[[], Awaitable[None]] | None = None) -> None:
         """Give it up; the last one ends a Ray that was started for us, with every process in it."""
-        last = Stay._ours is not None and Stay._guests == 1
+        loop = asyncio.get_running_loop()
+        last = await asyncio.shield(loop.run_in_executor(None, self._go))
         try:
             if last and before_the_end is not None:
                 await before_the_end()
         finally:
-            await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self._leave))
+            if last:
+                await asyncio.shield(loop.run_in_executor(None, self._end_unless_taken))
 
-    def _leave(self) -> None:
-        with Stay._lock:  # another stay that begins meanwhile waits, and starts a new Ray
+    def _go(self) -> bool:
+        """Whether what was started for us ends, since nobody else is left. Of two that leave at once, one hears so."""
+        with Stay._lock:
             Stay._guests -= 1
+            return Stay._ours is not None and Stay._guests == 0
+
+    def _end_unless_taken(self) -> None:
+        """Another stay may have begun meanwhile: it keeps this Ray. One that begins now waits, and starts its own."""
+        with Stay._lock:
             if Stay._ours is not None and Stay._guests == 0:
                 Stay._ours.end()
                 Stay._ours = None

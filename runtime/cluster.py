@@ -97,7 +97,10 @@ class Peer(Protocol):
 
 
 class Cluster(Protocol):
-    """Finds, starts and ends residents by name: at most one of each name, as far as a cluster can tell."""
+    """Finds, starts and ends residents by name: at most one of each name, as far as a cluster can tell.
+    `started_journal`: the journal that it found last was not there before, so it serves nobody else yet."""
+
+    started_journal: bool
 
     async def journal(self) -> Peer:
         """The journal server of this namespace, started if none runs."""

@@ -10,6 +10,7 @@ HoldfastError
     └── HostUnavailable      the host's process could not be brought up: says why
 """
 
+from holdfast.actors.errors import DeadlineExceeded
 from holdfast.journal.errors import HoldfastError
 
 __all__ = [
@@ -24,7 +25,7 @@ __all__ = [
 
 
 class RuntimeProblem(HoldfastError):
-    """The runtime cannot do this. Nothing was sent."""
+    """The runtime cannot do this. Nothing was sent, unless `RuntimeClosed` says otherwise."""
 
 
 class InvalidId(RuntimeProblem, ValueError):
@@ -72,14 +73,16 @@ class NamespaceConflict(RuntimeProblem):
 
 
 class RuntimeClosed(RuntimeProblem):
-    """The runtime was closed, or never opened. Nothing was sent."""
+    """The runtime was closed, or never opened. `outcome` of a call that it cut off: "not sent", or "unknown" for one
+    that had been sent; send that again with the same idempotency key."""
 
-    def __init__(self, what: str) -> None:
-        super().__init__(what)
-        self.what = what
+    def __init__(self, what: str, outcome: str = DeadlineExceeded.NOT_SENT) -> None:
+        super().__init__(what, outcome)
+        self.what, self.outcome = what, outcome
 
     def __str__(self) -> str:
-        return f"{self.what}: the runtime is not open"
+        unknown = "; whether it was done is not known" if self.outcome == DeadlineExceeded.UNKNOWN else ""
+        return f"{self.what}: the runtime is not open{unknown}"
 
 
 class HostUnavailable(RuntimeProblem):

@@ -191,7 +191,8 @@ class Link:
         for task in list(self._tasks):
             task.cancel()
         for pending in self._callers:
-            pending.fail(RuntimeClosed(self.name))
+            outcome = DeadlineExceeded.UNKNOWN if pending.sent else DeadlineExceeded.NOT_SENT
+            pending.fail(RuntimeClosed(f"{pending.id}.{pending.method}", outcome))
         self._sent.clear()
         self._waiting.clear()
 

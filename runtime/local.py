@@ -64,6 +64,8 @@ class LocalPeer:
 class LocalCluster:
     """Residents by name, in this process."""
 
+    started_journal = True
+
     def __init__(self, spec: JournalSpec) -> None:
         self._spec = spec
         self._hosts: dict[str, LocalPeer] = {}

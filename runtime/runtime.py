@@ -21,7 +21,7 @@ from holdfast.actors.definition import definition_of
 from holdfast.actors.host import HostStatistics
 from holdfast.actors.hydrate import hydrate
 from holdfast.journal.client import JournalClient
-from holdfast.journal.errors import HoldfastError, JournalError, JournalUnavailable
+from holdfast.journal.errors import HoldfastError, JournalError, JournalLocked, JournalUnavailable
 from holdfast.journal.records import StoreStatistics, StreamId
 from holdfast.journal.url import JournalUrl
 
@@ -132,11 +132,11 @@ class Runtime:
         `journal_patience_s` without an answer, `PlacementConflict`, `NamespaceConflict`.
         """
         JournalUrl.parse(url)
+        placements = _placements(placement)
 
         async def entered() -> Runtime:
-            loop = asyncio.get_running_loop()
-            stay = await loop.run_in_executor(None, Stay, address)
-            return await _opened(url, namespace, placement, config, stay.cluster, stay.leave)
+            stay = await _stay(address)
+            return await _opened(url, namespace, placements, placement, config, stay.cluster, stay.leave)
 
         return Opening(entered)
 
@@ -152,9 +152,10 @@ class Runtime:
         """The same runtime without Ray: everything lives in the calling process and ends with it. For tests, and
         for programs that want durable aggregates in one process."""
         JournalUrl.parse(url)
+        placements = _placements(placement)
 
         async def entered() -> Runtime:
-            return await _opened(url, namespace, placement, config, LocalCluster, None)
+            return await _opened(url, namespace, placements, placement, config, LocalCluster, None)
 
         return Opening(entered)
 
@@ -286,7 +287,8 @@ class Runtime:
                 peers = [await self._cluster.find_host(name) for name in await self._cluster.host_names()]
                 retiring = [peer.ask("retire") for peer in peers if peer is not None]
                 await asyncio.gather(*retiring, return_exceptions=True)
-                await (await self._cluster.journal()).ask("stop")
+                if not self._spec.volatile:  # one in memory is empty when it starts again, and somebody may have come
+                    await (await self._cluster.journal()).ask("stop")
 
 
 class Opening:
@@ -324,6 +326,7 @@ class Opening:
 async def _opened(
     url: str,
     namespace: str,
+    placements: Placements,
     placement: PlacementChoice | None,
     config: Config | None,
     join: Callable[[JournalSpec], Cluster],
@@ -333,17 +336,17 @@ async def _opened(
     parsed = JournalUrl.parse(url)
     spec = JournalSpec(namespace=namespace, url=parsed.absolute(), volatile=parsed.scheme == "memory")
     config = config or Config()
-    placements = _placements(placement)
     cluster = join(spec)
     try:
         way = JournalWay(cluster, config)
-        mark, serves = await _answer(way, "describe", config.journal_patience_s)
+        mark, serves = await _answer(cluster, way, "describe", config.journal_patience_s)
         if mark != spec.mark:
             raise NamespaceConflict(namespace, serves, parsed.redacted)
         try:
-            await _answer(way, "ping", config.journal_patience_s)
+            await _answer(cluster, way, "ping", config.journal_patience_s)
         except JournalError:
-            await way.end()  # it cannot open its journal: it serves nobody
+            if cluster.started_journal:
+                await way.end()  # it cannot open its journal: it serves nobody
             raise
         journal = JournalClient(way, patience_s=config.journal_patience_s)
         runtime = Runtime(cluster, journal, spec, placements, config, leave=leave)
@@ -356,14 +359,28 @@ async def _opened(
     return runtime
 
 
-async def _answer(way: JournalWay, method: str, patience_s: float) -> Any:
-    """What the journal answers, when it does: it may just be starting again. What keeps it from opening is told at
-    once."""
+async def _stay(address: str | None) -> Stay:
+    """Join a cluster, or start one, in a thread: that takes seconds. Whoever stops waiting leaves nothing behind."""
+    loop = asyncio.get_running_loop()
+    joining = loop.run_in_executor(None, Stay, address)
+    try:
+        return await asyncio.shield(joining)
+    except asyncio.CancelledError:
+        with contextlib.suppress(Exception):
+            await (await joining).leave()
+        raise
+
+
+async def _answer(cluster: Cluster, way: JournalWay, method: str, patience_s: float) -> Any:
+    """What the journal answers, when it does: it may just be starting again, and wait for the lock that its last life
+    still has. What keeps one that was started for us from opening is told at once."""
     give_up = asyncio.get_running_loop().time() + patience_s
     while True:
         try:
             return await way.ask(method)
-        except JournalUnavailable:
+        except (JournalUnavailable, JournalLocked) as error:
+            if isinstance(error, JournalLocked) and cluster.started_journal:
+                raise
             if asyncio.get_running_loop().time() > give_up:
                 raise
             await asyncio.sleep(ASK_AGAIN_S)
@@ -382,5 +399,5 @@ def _placements(choice: PlacementChoice | None) -> Placements:
 
 
 def _check_placement(placement: object) -> None:
-    if not isinstance(placement, Placement):
+    if isinstance(placement, type) or not isinstance(placement, Placement):
         raise TypeError(f"a placement is Dedicated(), Sharded(n) or your own, not {placement!r}")

@@ -17,7 +17,8 @@ from holdfast.actors import (
     Rejected,
     UnknownCommand,
 )
-from holdfast.actors.calls import Trace
+from holdfast.actors.calls import Call, Kind, Trace
+from holdfast.actors.gate import OutputGate
 from holdfast.actors.unit import CALLER
 from holdfast.journal.errors import (
     CorruptRecord,
@@ -1046,3 +1047,18 @@ async def test_a_version_conflict_named_by_a_test_is_no_special_case():
         bench.store.reject(VersionConflict("log/a", 0, 9), streams=[A], times=2)
         calls = [Persistent(lambda: host).call(id, "put", "x") for id in "abab"]
         assert sorted(await asyncio.gather(*calls)) == [1, 1, 2, 2]
+
+
+def test_a_copy_of_a_command_that_was_in_doubt_is_in_doubt():
+    """Should their append fail, neither may be told that nothing was written: an earlier one may still arrive."""
+    outcomes = []
+
+    def call(number, *, maybe_executed):
+        wire = (number, "a", "put", ("x",), {}, "key", True, maybe_executed, 30.0, None)
+        return Call(wire, 0.0, lambda call, kind, value: outcomes.append((call.number, kind)))
+
+    gate, again, copy = OutputGate(), call(1, maybe_executed=True), call(2, maybe_executed=False)
+    gate.add(again, [], None, b"reply")
+    gate.answer(copy, gate.find(copy), Kind.DONE, b"reply")
+    assert copy.maybe_executed
+    assert outcomes == []
