@@ -208,7 +208,9 @@ class CorruptRecord(JournalError):
         self.stream, self.version, self.position, self.problem = stream, version, position, problem
 
     def __str__(self) -> str:
-        return f"{self.stream} version {self.version} (position {self.position}): {self.problem}"
+        version = f" version {self.version}" if self.version else ""
+        position = f" (position {self.position})" if self.position else ""
+        return f"{self.stream}{version}{position}: {self.problem}"
 
 
 class JournalFailed(JournalError):

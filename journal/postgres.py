@@ -92,38 +92,38 @@ class PostgresStore(Store):
     # Reading
 
     async def confirm(self, owner: str, epoch: int) -> None:
-        await self._reader().confirm(owner, epoch)
+        await (await self._reader()).confirm(owner, epoch)
 
     async def load(self, batch: Sequence[Load]) -> list[Loaded | JournalError]:
-        return await self._reader().load(batch)
+        return await (await self._reader()).load(batch)
 
     async def read_stream(
         self, stream: StreamId, *, after: int = 0, limit: int = 1000, backward: bool = False
     ) -> list[Recorded]:
-        return await self._reader().read_stream(stream, after, limit, backward)
+        return await (await self._reader()).read_stream(stream, after, limit, backward)
 
     async def read_all(self, *, after: int = 0, limit: int = 1000, category: str | None = None) -> list[Recorded]:
-        return await self._reader().read_all(after, limit, category)
+        return await (await self._reader()).read_all(after, limit, category)
 
     async def find_replies(self, stream: StreamId, ids: Sequence[str], *, window: int) -> dict[str, StoredReply]:
-        return await self._reader().find_replies(stream, ids, window)
+        return await (await self._reader()).find_replies(stream, ids, window)
 
     async def find_keyed(self, stream: StreamId, keys: Sequence[str]) -> dict[str, StoredReply]:
-        return await self._reader().find_keyed(stream, keys)
+        return await (await self._reader()).find_keyed(stream, keys)
 
     async def list_snapshots(self, stream: StreamId) -> list[Snapshot]:
-        return await self._reader().list_snapshots(stream)
+        return await (await self._reader()).list_snapshots(stream)
 
     async def list_streams(
         self, *, category: str | None = None, after: StreamId | None = None, limit: int = 1000
     ) -> list[tuple[StreamId, int]]:
-        return await self._reader().list_streams(category, after, limit)
+        return await (await self._reader()).list_streams(category, after, limit)
 
     async def head(self) -> int:
-        return await self._reader().head()
+        return await (await self._reader()).head()
 
     async def statistics(self) -> StoreStatistics:
-        writer, reader = self._writer(), self._reader()
+        writer, reader = self._writer(), await self._reader()
         streams, events, snapshots, size = await reader.counts()
         return StoreStatistics(
             streams=streams,
@@ -142,7 +142,9 @@ class PostgresStore(Store):
             raise JournalUnavailable(f"{self._name} is not open")
         return self._opened[0]
 
-    def _reader(self) -> PostgresReader:
+    async def _reader(self) -> PostgresReader:
         if self._opened is None:
             raise JournalUnavailable(f"{self._name} is not open")
-        return self._opened[1]
+        writer, reader = self._opened
+        await writer.settled()
+        return reader

@@ -55,7 +55,8 @@ last AS MATERIALIZED (
     WHERE coalesce(before, 0) <= $8)
 SELECT 0 AS kind, n, current AS position, key AS stream, head AS version, (n <= (SELECT n FROM last))::int AS category,
        NULL::bytea AS type, NULL::bytea AS command_id, NULL::bytea AS payload, NULL::bytea AS metadata,
-       NULL::bytea AS reply, NULL::bigint AS recorded_at, NULL::bigint AS checksum
+       NULL::bytea AS reply, (SELECT max(version) FROM snapshots WHERE stream = asked.key) AS recorded_at,
+       NULL::bigint AS checksum
 FROM asked
 UNION ALL
 SELECT 1, n, NULL, key, version, NULL, schema, NULL, payload, NULL, NULL, NULL, checksum
@@ -105,11 +106,14 @@ class Loads:
 
     def _loaded(self, load: Load, rows: list[Row]) -> Loaded | JournalError | int:
         """What the rows of one load come to. A number: the snapshot at that version is rotten."""
-        ((_, current, _, head, fits, *_),) = [row for row in rows if row[0] == 0]
+        ((_, current, _, head, fits, *_, snapshot_head, _),) = [row for row in rows if row[0] == 0]
         if load.owner and (fenced := self.fenced_unless(load.owner, load.epoch, current or 0)):
             return fenced
         if not fits:
             return _put_off()
+        if (snapshot_head or 0) > (head or 0):  # its events are gone: new ones must not take their versions
+            problem = f"there is a snapshot of version {snapshot_head}: the events up to it are missing"
+            return CorruptRecord(str(load.stream), (head or 0) + 1, 0, problem)
         name = name_checksum(load.stream)
         snapshot: Snapshot | None = None
         for _, _, stream, version, _, schema, _, payload, *_, checksum in (row for row in rows if row[0] == 1):

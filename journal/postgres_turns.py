@@ -88,6 +88,13 @@ class Turns:
         finally:
             await taken.session.close()
 
+    async def settled(self) -> None:
+        """Nothing that a lost session of ours left behind can still be told before it is as durable as it should be:
+        what a server committed while it awaited a standby in vain is shown to everybody, and is on no standby. The
+        journal is taken anew before that is read, and this commit awaits the standby too."""
+        if self._taken is None or self._taken.session.closed:
+            await self.run(self.ready)
+
     # In a turn
 
     async def ready(self) -> Session:

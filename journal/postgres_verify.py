@@ -119,6 +119,9 @@ _TRIGGERS = (
     "SELECT tgname, tgenabled::text FROM pg_trigger JOIN pg_class AS t ON t.oid = tgrelid"
     " WHERE NOT tgisinternal AND t.relnamespace = $1::regnamespace"
 )
+_OFF = ("D", "R")
+"""Of `tgenabled`: disabled, and fired by replication alone."""
+
 _INDEXES = (
     "SELECT i.relname FROM pg_index JOIN pg_class AS i ON i.oid = indexrelid"
     " WHERE NOT (indisvalid AND indisready) AND i.relnamespace = $1::regnamespace"
@@ -176,6 +179,8 @@ class PostgresSource(Source):
         for name in re.findall(r"^CREATE TRIGGER (\w+)", script, re.MULTILINE):
             if name not in there:
                 yield f"the trigger {name} is missing"
+            elif there[name] in _OFF:
+                yield f"the trigger {name} is switched off"
             elif there[name] != "A":
                 yield f"the trigger {name} can be switched off: it is not ENABLE ALWAYS"
         for (index,) in await self._ask(_INDEXES, self._schema):

@@ -85,6 +85,10 @@ class PostgresWriter:
         """Take the journal. Raises `JournalOpenError`s, and `JournalUnavailable` where no server answers."""
         await self._turns.run(self._turns.ready)
 
+    async def settled(self) -> None:
+        """See `Turns.settled`: before anything is read."""
+        await self._turns.settled()
+
     async def close(self) -> None:
         """Finish what is under way, and let the next writer in."""
         await self._turns.close()

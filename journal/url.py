@@ -62,7 +62,7 @@ class JournalUrl:
         """Take a URL apart. Raises `JournalUrlError`, which says what is accepted and shows no password."""
         try:
             _check_secret(url)
-            parts = urlsplit(url)
+            parts = _split(url)
             name = _OTHER_NAMES.get(parts.scheme, parts.scheme)
             scheme = _SCHEMES.get(name)
             if scheme is None or url.partition("://")[0].lower() != parts.scheme:
@@ -144,8 +144,18 @@ def _check_secret(url: str) -> None:
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
     if rest.count("@") != authority.count("@") or authority.count("@") > 1:
         raise ValueError("an @, a / or a ? in a user or a password is percent-encoded: %40, %2F, %3F")
+    if re.search(r"[\[\]]", authority.rpartition("@")[0]):
+        raise ValueError("a [ or ] in a user or a password is percent-encoded: %5B, %5D")
     if not authority.isascii():
         raise ValueError("what is not ASCII before the path is percent-encoded")
+
+
+def _split(url: str) -> SplitResult:
+    """Its own words of what is wrong quote what may be a secret."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        raise ValueError("is no URL: look at the brackets around the host") from None
 
 
 def _nothing(parts: SplitResult) -> _Named:

@@ -1,7 +1,8 @@
 """Verification: is this journal what was acknowledged? Read-only, beside the live writer or without one.
 
-It looks at the journal as it is at the start, up to the newest position then, and in bounded memory however long it
-is: each step reads pages in an order in which what belongs together comes together.
+It looks at the events as they are at the start, up to the newest position then, and at what has no position as it is
+when its turn comes. It takes bounded memory, however long the journal is: each step reads pages in an order in which
+what belongs together comes together.
 
     storage     the file or database itself
     events      in the order of positions: each as it was written, no position missing
@@ -135,7 +136,9 @@ class _Verification:
         return True
 
     def _found(self, kind: Kind, problem: str, stream: str = "", version: int = 0, position: int = 0) -> None:
-        self._add(Problem(kind=kind, problem=problem, stream=stream, version=version, position=position))
+        """What is empty or 0 is not known: no version and no position is."""
+        at = position or None
+        self._add(Problem(kind=kind, problem=problem, stream=stream or None, version=version or None, position=at))
 
     def _add(self, problem: Problem) -> None:
         self.report.problem_count += 1
@@ -151,7 +154,7 @@ class _Verification:
                 yield row
             done += len(page)
             self.report.counts[what] = done
-            self._progress(what, done, total)
+            self._progress(what.replace("_", " "), done, total)
 
     # The steps
 
@@ -174,12 +177,12 @@ class _Verification:
         rows = self._counted("events", self._source.events(upto, self._category), upto if whole else 0)
         async for row in rows:
             if whole and row.position != last + 1:
-                self._found("position", f"{_missing('position', last + 1, row.position - 1)}", position=last + 1)
+                self._found("position", _missing(last + 1, row.position - 1), position=last + 1)
             last = row.through or row.position
             if row.problem:
                 self._found("event", row.problem, row.stream, row.version, row.position)
         if whole and last < upto:
-            self._found("position", _missing("position", last + 1, upto), position=last + 1)
+            self._found("position", _missing(last + 1, upto), position=last + 1)
 
     async def _versions(self) -> None:
         key, version, position = None, 0, 0
@@ -187,10 +190,13 @@ class _Verification:
         async for row in rows:
             if row.key != key:
                 key, version, position = row.key, 0, 0
-            if row.version != version + 1:
+            if row.version > version + 1:
                 stream = await self._source.stream_name(row.key)
-                missing = _missing("version", version + 1, row.version - 1)
-                self._found("version", missing, stream, version + 1, row.position)
+                self._found("version", _missing(version + 1, row.version - 1), stream, version + 1)
+            elif row.version <= version:
+                stream = await self._source.stream_name(row.key)
+                problem = f"version {row.version} stands where {version + 1} should"
+                self._found("version", problem, stream, row.version, row.position)
             if row.position <= position:
                 stream = await self._source.stream_name(row.key)
                 problem = f"stands before version {version}, which is at position {position}"
@@ -206,7 +212,7 @@ class _Verification:
                 self._found("stream", "there is nothing in it", row.stream)
 
     async def _keyed_replies(self) -> None:
-        async for row in self._counted("keyed replies", self._source.keyed_replies(self._category)):
+        async for row in self._counted("keyed_replies", self._source.keyed_replies(self._category)):
             if row.problem:
                 self._found("keyed reply", row.problem, row.stream, row.version)
             elif not 0 <= row.version <= row.head:
@@ -233,8 +239,8 @@ class _Verification:
     async def _replay(self, replay: Replay) -> None:
         if self._category not in (None, replay.category):
             return
-        self.report.counts.setdefault("events replayed", 0)
-        self.report.counts.setdefault("snapshots replayed", 0)
+        self.report.counts.setdefault("events_replayed", 0)
+        self.report.counts.setdefault("snapshots_replayed", 0)
         snapshots = _Ahead(self._source.snapshots(replay.category))
         key, broken = None, False
         async for page in self._source.histories(self.report.upto, replay.category):
@@ -245,7 +251,7 @@ class _Verification:
                 broken = broken or not self._applied(replay, event)
                 if not broken:
                     await self._compare(replay, snapshots, at, event)
-            self._progress("replay", self.report.counts["events replayed"], self.report.upto)
+            self._progress("replay", self.report.counts["events_replayed"], self.report.upto)
 
     def _applied(self, replay: Replay, event: Recorded) -> bool:
         try:
@@ -254,7 +260,7 @@ class _Verification:
             problem = getattr(error, "problem", str(error))
             self._found("replay", problem, str(event.stream), event.version, event.position)
             return False
-        self.report.counts["events replayed"] += 1
+        self.report.counts["events_replayed"] += 1
         return True
 
     async def _compare(self, replay: Replay, snapshots: "_Ahead", key: int, event: Recorded) -> None:
@@ -264,7 +270,7 @@ class _Verification:
             if (row.key, row.version) != (key, event.version) or row.snapshot is None:
                 continue
             difference = replay.compare(row.snapshot)
-            self.report.counts["snapshots replayed"] += difference is not None
+            self.report.counts["snapshots_replayed"] += difference is not None
             if difference:
                 problem = f"is not what its events say: {difference}"
                 self._found("snapshot", problem, row.stream, row.version, event.position)
@@ -288,10 +294,11 @@ class _Ahead:
         self._page.pop()
 
 
-def _missing(what: str, first: int, last: int) -> str:
+def _missing(first: int, last: int) -> str:
+    """Said of the place of the first."""
     if last < first:
-        return f"{what} {last + 1} stands where {first} should"
-    return f"{what} {first} is missing" if first == last else f"{what}s {first} to {last} are missing"
+        return f"{last + 1} stands in its place"
+    return "is missing" if first == last else f"is missing, and so are all up to {last}"
 
 
 def _claim_problems(rows: Sequence[OwnerRow]) -> Iterable[str]:

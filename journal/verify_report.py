@@ -4,27 +4,30 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["Kind", "Problem", "Report"]
+__all__ = ["COUNTED_LATER", "Kind", "Problem", "Report"]
 
 Kind = Literal["storage", "event", "position", "version", "stream", "keyed reply", "snapshot", "owner", "replay"]
 """`storage`: below our rows, as SQLite or the system tells it. `event`: a row that is not what was written.
 `position`, `version`: a gap, or one that falls. `stream`, `keyed reply`, `snapshot`, `owner`: such a row.
 `replay`: events that the aggregate's class cannot apply."""
 
+COUNTED_LATER = ("streams", "keyed_replies", "snapshots", "owners")
+"""Rows that have no position, so that none is beyond the last one."""
+
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that is wrong, and where. What does not apply is empty or 0."""
+    """One thing that is wrong, and where. What does not apply, or is not known, is None."""
 
     kind: Kind
     problem: str
-    stream: str = ""
-    version: int = 0
-    position: int = 0
+    stream: str | None = None
+    version: int | None = None
+    position: int | None = None
 
     @property
     def place(self) -> str:
         """For people: `Account/alice version 3 (position 17)`."""
-        parts = [self.stream, f"version {self.version}" if self.version else ""]
+        parts = [self.stream or "", f"version {self.version}" if self.version else ""]
         position = f"position {self.position}" if self.position else ""
         where = " ".join(filter(None, parts))
         return f"{where} ({position})" if where and position else where or position
@@ -34,9 +37,10 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """All of it. `problems`: the first of them; `problem_count`: how many there are. `counts`: rows looked at, by
-    what they are. `upto`: the newest position when it began; later ones were not looked at. `notes`: what was left
-    out, and why."""
+    """All of it. `problems`: the first of them; `problem_count`: how many there are. `upto`: the newest position when
+    it began; later events were not looked at. `counts`: rows looked at, by what they are; those in `COUNTED_LATER`
+    as they were when their turn came, so that beside a writer there may be newer ones among them. `notes`: what was
+    left out, and why."""
 
     journal: str
     category: str | None = None

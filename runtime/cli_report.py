@@ -11,10 +11,21 @@ import click
 import msgspec
 
 from holdfast.journal.verify import Problem, Progress, Report
+from holdfast.journal.verify_report import COUNTED_LATER
 
 __all__ = ["as_json", "show", "shown", "watched"]
 
 COLUMNS = ("what", "where", "problem")
+
+_ONE = {
+    "events": "event",
+    "streams": "stream",
+    "keyed_replies": "keyed_reply",
+    "snapshots": "snapshot",
+    "owners": "owner",
+    "events_replayed": "event_replayed",
+    "snapshots_replayed": "snapshot_replayed",
+}
 
 
 def as_json(report: Report) -> str:
@@ -35,10 +46,18 @@ def show(report: Report) -> None:
 
 
 def _summary(report: Report) -> str:
-    looked_at = ", ".join(f"{count:,} {what}" for what, count in report.counts.items())
+    """What has no position is counted beside it: a writer may have added to it since."""
+    later = {what: count for what, count in report.counts.items() if what in COUNTED_LATER}
+    upto = {what: count for what, count in report.counts.items() if what not in COUNTED_LATER}
     of = f" (category {shown(report.category)})" if report.category else ""
     verdict = "no problem found" if report.good else f"PROBLEMS FOUND: {report.problem_count:,}"
-    return f"{shown(report.journal)}{of}, up to position {report.upto:,}: {looked_at}\n{verdict}"
+    looked_at = f"up to position {report.upto:,}: {_counted(upto)}; as of now: {_counted(later)}"
+    return f"{shown(report.journal)}{of}, {looked_at}\n{verdict}"
+
+
+def _counted(counts: dict[str, int]) -> str:
+    named = (f"{count:,} {_ONE.get(what, what) if count == 1 else what}" for what, count in counts.items())
+    return ", ".join(named).replace("_", " ") or "nothing"
 
 
 def _show_lines(report: Report) -> None:
@@ -58,7 +77,9 @@ def _show_table(report: Report) -> None:
 
 
 def _cells(problem: Problem) -> tuple[str, str, str]:
-    return shown(problem.kind), shown(problem.place) or "-", shown(problem.problem)
+    """A position's place is its number: what it is was said."""
+    place = shown(problem.place.removeprefix(f"{problem.kind} "))
+    return shown(problem.kind), place or "-", shown(problem.problem)
 
 
 def shown(text: str) -> str:

@@ -9,7 +9,7 @@ import holdfast.actors.errors
 import holdfast.journal.errors
 import holdfast.runtime.cluster
 import holdfast.runtime.errors
-from holdfast.journal.errors import HoldfastError
+from holdfast.journal.errors import CorruptRecord, HoldfastError
 
 MODULES = [holdfast.journal.errors, holdfast.actors.errors, holdfast.runtime.errors, holdfast.runtime.cluster]
 ERRORS = sorted(
@@ -48,6 +48,15 @@ def test_an_error_says_whether_to_retry_and_what_to_do(error):
     """`retryable` is a fact of the class; the docstring tells the caller what it means."""
     assert isinstance(error.retryable, bool)
     assert len(error.__doc__) > 20
+
+
+@pytest.mark.parametrize(
+    ("version", "position", "said"),
+    [(3, 17, "A/1 version 3 (position 17): rot"), (3, 0, "A/1 version 3: rot"), (0, 17, "A/1 (position 17): rot")],
+)
+def test_a_corrupt_record_tells_the_place_as_far_as_it_is_known(version, position, said):
+    """No version and no position is 0."""
+    assert str(CorruptRecord("A/1", version, position, "rot")) == said
 
 
 @pytest.mark.parametrize("module", MODULES[:3], ids=lambda m: m.__name__)

@@ -71,7 +71,7 @@ def test_options_are_read_with_their_types():
         ("memory://name", "takes nothing after the slashes"),
         ("memory:///path", "takes nothing after the slashes"),
         ("memory://?cache_mib=1", "unknown option 'cache_mib'; accepted are none"),
-        ("http://[::1", "Invalid IPv6"),
+        ("http://[::1", "look at the brackets"),
     ],
 )
 def test_a_url_that_names_no_journal_says_what_is_accepted(url, problem):

@@ -94,7 +94,8 @@ async def replayed(file):
 
 
 def places(report, kind=None):
-    return [(p.stream, p.version, p.position) for p in report.problems if kind in (None, p.kind)]
+    """0 and "" stand for what is not known."""
+    return [(p.stream or "", p.version or 0, p.position or 0) for p in report.problems if kind in (None, p.kind)]
 
 
 def tamper(file, *statements):
@@ -126,11 +127,11 @@ async def test_a_good_journal_is_found_good_and_all_of_it_was_looked_at(file):
     assert report.counts == {
         "events": 24,
         "streams": 2,
-        "keyed replies": 2,
+        "keyed_replies": 2,
         "snapshots": 4,
         "owners": 1,
-        "events replayed": 24,
-        "snapshots replayed": 4,
+        "events_replayed": 24,
+        "snapshots_replayed": 4,
     }
 
 
@@ -229,7 +230,7 @@ async def test_a_store_is_verified_through_its_contract():
     await fill(store)
     report = await verify(store, replays=[ClassReplay(Account)])
     assert report.good
-    assert report.counts["events replayed"] == report.counts["events"] == 24
+    assert report.counts["events_replayed"] == report.counts["events"] == 24
     assert report.notes
 
 
@@ -284,9 +285,19 @@ async def test_a_missing_version_is_found(file):
     await filled(file)
     tamper(file, "DELETE FROM events WHERE position = 9")
     report = await replayed(file)
-    assert places(report, "version") == [("Account/alice", 5, 11)]
-    assert places(report, "position") == [("", 0, 9)]
-    assert "version 5 is missing" in str(next(p for p in report.problems if p.kind == "version"))
+    version, position = (next(p for p in report.problems if p.kind == kind) for kind in ("version", "position"))
+    assert str(version) == "Account/alice version 5: is missing"
+    assert (version.version, version.position) == (5, None)  # nothing tells where it was
+    assert str(position) == "position 9: is missing"
+    assert (position.stream, position.version) == (None, None)
+
+
+async def test_several_missing_versions_are_told_in_one_problem(file):
+    """From the first to the last."""
+    await filled(file)
+    tamper(file, "DELETE FROM events WHERE stream = 1 AND version IN (5, 6, 7)")
+    problems = [str(p) for p in (await checked(file)).problems if p.kind == "version"]
+    assert problems == ["Account/alice version 5: is missing, and so are all up to 7"]
 
 
 async def test_a_removed_last_event_is_found(file):
@@ -302,7 +313,7 @@ async def test_a_gap_in_positions_is_found(file):
     tamper(file, "UPDATE events SET position = position + 3 WHERE position = 24")
     report = await checked(file)
     assert ("", 0, 24) in places(report, "position")
-    assert "positions 24 to 26 are missing" in str([p for p in report.problems if p.kind == "position"])
+    assert "position 24: is missing, and so are all up to 26" in map(str, report.problems)
 
 
 async def test_exchanged_payloads_are_found_in_both_events(file):
@@ -368,7 +379,7 @@ async def test_a_snapshot_of_another_schema_is_left_alone(file):
     report = await replayed(file)
     assert report.good
     assert report.counts["snapshots"] == 4
-    assert report.counts["snapshots replayed"] == 3
+    assert report.counts["snapshots_replayed"] == 3
 
 
 @pytest.mark.parametrize(
@@ -427,6 +438,23 @@ async def test_a_keyed_reply_with_a_right_checksum_of_a_version_that_never_was_i
     report = await checked(file)
     assert ("Account/bob", 5, 0) in places(report, "keyed reply")
     assert ("Account/bob", 8, 0) in places(report, "snapshot")
+
+
+@pytest.mark.parametrize("left", [EVENTS - 1, 0])
+async def test_a_snapshot_above_the_head_of_its_stream_is_found_without_the_class(file, left):
+    """Its last event is gone, or all of them; also where nobody remembers the positions."""
+    await filled(file)
+    async with file.opened() as store:
+        await store.save_snapshots([state_at(EVENTS, BOB)])
+    tamper(
+        file,
+        f"DELETE FROM events WHERE stream = 2 AND version > {left}",
+        "UPDATE sqlite_sequence SET seq = (SELECT max(position) FROM events) WHERE name = 'events'",
+    )
+    found = [p for p in (await checked(file)).problems if p.kind == "snapshot" and p.version == EVENTS]
+    assert [str(p) for p in found] == [
+        f"Account/bob version {EVENTS}: a snapshot of version {EVENTS}, the stream ends at {left}"
+    ]
 
 
 async def test_an_event_that_its_class_cannot_apply_is_found_by_replay(file):

@@ -72,7 +72,7 @@ def test_a_good_journal_ends_with_status_0(url):
     """And says what was looked at."""
     result = run(url)
     assert result.exit_code == 0, result.output
-    assert "2 events, 2 streams" in result.stdout
+    assert "up to position 2: 2 events; as of now: 2 streams, 0 keyed replies, 0 snapshots, 1 owner\n" in result.stdout
     assert result.stdout.endswith("no problem found\n")
     assert not result.stderr
 
@@ -92,6 +92,7 @@ def test_json_is_one_object_with_verdict_counts_and_places(url):
     good = json.loads(run(url, "--json").stdout)
     assert good["good"] is True
     assert good["counts"]["events"] == good["upto"] == 2
+    assert all(name.isidentifier() for name in good["counts"])
     damage(url)
     result = run(url, "--json")
     bad = json.loads(result.stdout)
@@ -100,6 +101,19 @@ def test_json_is_one_object_with_verdict_counts_and_places(url):
     assert {"kind": "event", "stream": "Notes/b", "version": 1, "position": 2} in [
         {key: problem[key] for key in ("kind", "stream", "version", "position")} for problem in bad["problems"]
     ]
+    (trigger,) = [problem for problem in bad["problems"] if problem["kind"] == "storage"]
+    assert (trigger["stream"], trigger["version"], trigger["position"]) == (None, None, None)
+
+
+def test_what_is_one_is_counted_as_one_and_a_missing_position_is_named_once(tmp_path):
+    """As a person would say it."""
+    asyncio.run(write(tmp_path / "notes.db", "a", "b"))
+    with closing(sqlite3.connect(tmp_path / "notes.db", isolation_level=None)) as raw:
+        raw.execute("DROP TRIGGER events_keep_delete")
+        raw.execute("DELETE FROM events WHERE position = 1")
+    result = run(f"sqlite:///{tmp_path}/notes.db", "--module", __name__)
+    assert "position  1  is missing" in result.stdout.splitlines()
+    assert "up to position 2: 1 event, 1 event replayed, 0 snapshots replayed; as of now: 2 streams" in result.stdout
 
 
 @pytest.mark.parametrize(
