@@ -180,6 +180,10 @@ class Cell:
         if len(self.mailbox) >= self.host.limits.mailbox_max:
             self.host.refuse_overload(call, f"mailbox of {self.name}", self.host.limits.mailbox_max)
             return
+        if self._worker is None and self.phase is Phase.LIVE and not self.mailbox and self._may_go_on():
+            self._execute(call)  # nothing holds it back: it need not wait in the mailbox
+            self._rest()
+            return
         self.mailbox.append(call)
         if self.phase is Phase.PASSIVE:
             self.phase = Phase.HYDRATING
@@ -244,8 +248,16 @@ class Cell:
             self.host.will_leave(self)
 
     def _drain(self) -> None:
-        while self._may_start():
+        while self.mailbox and self._worker is None and self.phase is Phase.LIVE and self._may_go_on():
             self._execute(self._next_call())
+        self._rest()
+
+    def _may_go_on(self) -> bool:
+        """One more call may run. When the disk is behind, its next answer resumes the mailbox."""
+        return self._last_calls != 0 and self.gate.pending_bytes <= self.host.limits.ahead_bytes_max
+
+    def _rest(self) -> None:
+        """After the last call that can run now: leave if it is time to, or be idle."""
         if self.phase is not Phase.LIVE:
             return
         if self._looked_up == 0:
@@ -256,16 +268,6 @@ class Cell:
             self._passivate()
         elif self.idle:
             self.host.became_idle(self)
-
-    def _may_start(self) -> bool:
-        return (
-            bool(self.mailbox)
-            and self._worker is None
-            and self.phase is Phase.LIVE
-            and self._last_calls != 0
-            # When the disk is behind, its next answer resumes here.
-            and self.gate.pending_bytes <= self.host.limits.ahead_bytes_max
-        )
 
     def _next_call(self) -> Call:
         call = self.mailbox.pop(0)
@@ -474,45 +476,49 @@ class Cell:
                 self.host.counters.queries += 1
                 return
             reply = self._encode_reply(command, result)
-            events = self._events(call, unit, reply)
+            events, size = self._events(call, unit, reply)
         except Exception as error:
             self._failed(call, unit, error)
             return
-        self.host.counters.commands += 1
-        self.host.counters.events += len(events)
-        self.version += len(events)
+        host, gate = self.host, self.gate
+        host.counters.commands += 1
         if events or call.keyed:
-            self.gate.add(call, events, self._keyed_reply(call, reply), reply)
-            if self.gate.wants_append:
-                self.host.has_pending(self)
-        self.gate.hold(call, Kind.DONE, reply)
-        if events and self.version - self._snapshot_version >= self.host.definition.options.snapshot_every:
+            host.counters.events += len(events)
+            self.version += len(events)
+            gate.add(call, events, size, self._keyed_reply(call, reply) if call.keyed else None, reply)
+            if gate.in_flight is None:
+                host.has_pending(self)
+        gate.hold(call, Kind.DONE, reply)
+        if events and self.version - self._snapshot_version >= host.definition.options.snapshot_every:
             self._take_snapshot()
 
     def _encode_reply(self, command: CommandSpec, result: Any) -> bytes:
-        what, limit = f"reply of {self.host.definition.category}.{command.name}", self.host.limits.reply_bytes_max
+        limit = self.host.limits.reply_bytes_max
         try:
             reply = command.reply.encode(result)
         except CodecError as error:
-            raise NotSerializable(what, error.problem) from None
+            raise NotSerializable(f"reply of {self.host.definition.category}.{command.name}", error.problem) from None
         if len(reply) > limit:
-            raise RecordTooLarge(what, len(reply), limit)
+            raise RecordTooLarge(f"reply of {self.host.definition.category}.{command.name}", len(reply), limit)
         return reply
 
-    def _keyed_reply(self, call: Call, reply: bytes) -> KeyedReply | None:
-        if not call.keyed:
-            return None
+    def _keyed_reply(self, call: Call, reply: bytes) -> KeyedReply:
         return KeyedReply(key=call.command_id, fingerprint=call.fingerprint, version=self.version, reply=reply)
 
-    def _events(self, call: Call, unit: Unit, reply: bytes) -> list[NewEvent]:
-        """The command's events as the journal keeps them. The last one carries the reply of a generated id."""
-        metadata, context, limit = unit.context.encoded, unit.context, self.host.limits.event_bytes_max
-        self._check_sizes(call, unit, metadata)
-        last = len(unit.emitted) - 1
+    def _events(self, call: Call, unit: Unit, reply: bytes) -> tuple[list[NewEvent], int]:
+        """The command's events as the journal keeps them, and their size in bytes. The last one carries the reply of
+        a generated id. Raises `RecordTooLarge` for a command that would be more than the journal takes in one piece."""
+        context, limits = unit.context, self.host.limits
+        metadata = context.encoded
+        if len(metadata) > limits.metadata_bytes_max:
+            raise RecordTooLarge(f"metadata of {self.name}.{call.method}", len(metadata), limits.metadata_bytes_max)
+        size, left = 0, len(unit.emitted)
         events: list[NewEvent] = []
-        for index, (spec, payload) in enumerate(unit.emitted):
-            if len(payload) > limit:
-                raise RecordTooLarge(f"event {spec.name} of {self.name}", len(payload), limit)
+        for spec, payload in unit.emitted:
+            if len(payload) > limits.event_bytes_max:
+                raise RecordTooLarge(f"event {spec.name} of {self.name}", len(payload), limits.event_bytes_max)
+            size += len(payload) + len(metadata) + RECORD_BYTES
+            left -= 1
             events.append(
                 NewEvent(
                     type=spec.name,
@@ -520,19 +526,12 @@ class Cell:
                     command_id=call.command_id,
                     recorded_at=context.recorded_at,
                     metadata=metadata,
-                    reply=reply if index == last and not call.keyed else None,
+                    reply=None if left or call.keyed else reply,
                 )
             )
-        return events
-
-    def _check_sizes(self, call: Call, unit: Unit, metadata: bytes) -> None:
-        """Raise `RecordTooLarge` for a command that would be more than the journal takes in one piece."""
-        limits, what = self.host.limits, f"{self.name}.{call.method}"
-        if len(metadata) > limits.metadata_bytes_max:
-            raise RecordTooLarge(f"metadata of {what}", len(metadata), limits.metadata_bytes_max)
-        size = sum(len(payload) + len(metadata) + RECORD_BYTES for _, payload in unit.emitted)
         if size > limits.command_bytes_max:
-            raise RecordTooLarge(f"events of {what}", size, limits.command_bytes_max)
+            raise RecordTooLarge(f"events of {self.name}.{call.method}", size, limits.command_bytes_max)
+        return events, size
 
     def _failed(self, call: Call, unit: Unit, error: BaseException) -> None:
         """The command raised. If it had emitted, the state it leaves behind never was: read the journal again."""
@@ -557,23 +556,23 @@ class Cell:
         """Everything finished since the last append, as the next one, and its size in bytes."""
         return self.gate.take(self.stream, self.host.owner, self.host.epoch)
 
-    def appended(self, append: Append, future: "asyncio.Future[Appended]") -> None:
-        """The journal has answered an append."""
-        error = JournalUnavailable("the request was cancelled") if future.cancelled() else future.exception()
+    def appended(self, expected_version: int, answer: Appended | Exception) -> None:
+        """The journal has answered the append that was taken at that version."""
         if self.phase is Phase.GONE or self.gate.in_flight is None:
             return  # abandoned meanwhile
-        assert append.expected_version == self.gate.durable, f"{self!r}: another append is in flight"
-        if isinstance(error, Fenced):
-            self.host.was_fenced(error)
-        elif error is not None:
-            self._drop(error)
-        else:
+        assert expected_version == self.gate.durable, f"{self!r}: another append is in flight"
+        if isinstance(answer, Appended):
             self._settle()
+        elif isinstance(answer, Fenced):
+            self.host.was_fenced(answer)
+        else:
+            self._drop(answer)
 
     def _settle(self) -> None:
-        self.gate.settle()
-        self._send_snapshot()
-        if self.gate.wants_append:
+        self.gate.settle(remember=self._looked_up > 0 or self._worker is not None)
+        if self._snapshot is not None:
+            self._send_snapshot()
+        if self.gate.pending is not None:
             self.host.has_pending(self)
         elif self.phase is Phase.RECOVERING:
             self._hydrate()

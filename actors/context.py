@@ -5,9 +5,10 @@ correlation id. What the caller adds travels under `metadata`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import msgspec
 
 from holdfast.journal.codec import CodecError, decode_plain, encode_plain
 
@@ -19,8 +20,7 @@ KEPT: dict[str, type] = {"correlation_id": str, "causation_id": str, "metadata":
 """What the journal keeps of a context beside the event's own columns."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
+class Context(msgspec.Struct, frozen=True, kw_only=True):
     """What a command may know about itself, as `self.context`.
 
     `command_id`: generated, or the caller's idempotency key if `keyed`. `correlation_id`: of the first command of
@@ -32,7 +32,7 @@ class Context:
     command_id: str
     correlation_id: str
     causation_id: str = ""
-    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    metadata: Mapping[str, Any] = msgspec.field(default_factory=dict[str, Any])
     recorded_at: int = 0
     chain: tuple[str, ...] = ()
     keyed: bool = False
@@ -46,6 +46,8 @@ class Context:
     @property
     def encoded(self) -> bytes:
         """What the journal keeps of it beside the event's own columns. Empty for a plain call by a client."""
+        if not (self.causation_id or self.metadata) and self.correlation_id == self.command_id:
+            return b""
         kept: dict[str, Any] = {}
         if self.correlation_id != self.command_id:
             kept["correlation_id"] = self.correlation_id

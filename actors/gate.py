@@ -8,6 +8,7 @@ Before this: a command has run. After this: its caller may know.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 from holdfast.journal.records import Append, KeyedReply, NewEvent, StreamId
@@ -35,17 +36,28 @@ class Done:
 
 
 class Ahead:
-    """What will be, or is, one append; and who waits for it. Emptied, and marked durable, when it is."""
+    """What will be, or is, one append; and who waits for it. Emptied, and marked durable, when it is.
 
-    __slots__ = ("bytes", "done", "durable", "events", "held", "keys")
+    `commands`: those that it is made of, with their replies, in order."""
+
+    __slots__ = ("_done", "bytes", "commands", "durable", "events", "held", "keys")
 
     def __init__(self) -> None:
         self.events: list[NewEvent] = []
         self.keys: list[KeyedReply] = []
         self.bytes = 0
-        self.done: dict[Key, Done] = {}
+        self.commands: list[tuple[Call, bytes]] = []
         self.held: list[tuple[Call, Kind, Any]] = []
         self.durable = False
+        self._done: dict[Key, Done] = {}
+
+    @property
+    def done(self) -> dict[Key, Done]:
+        """What its commands did, by id. Copies are rare, so this is made when somebody looks for one."""
+        done = self._done
+        for call, reply in islice(self.commands, len(done), None):
+            done[call.keyed, call.command_id] = Done(reply, call.fingerprint, self, in_doubt=call.maybe_executed)
+        return done
 
 
 class OutputGate:
@@ -76,15 +88,18 @@ class OutputGate:
 
     # -- before the append ---------------------------------------------------------------------------------------
 
-    def add(self, call: Call, events: Sequence[NewEvent], key: KeyedReply | None, reply: bytes) -> None:
-        """A command is finished: this is what has to become durable before its caller may know."""
-        ahead = self.pending = self.pending or Ahead()
+    def add(self, call: Call, events: Sequence[NewEvent], size: int, key: KeyedReply | None, reply: bytes) -> None:
+        """A command is finished: this is what has to become durable before its caller may know. `size`: bytes of its
+        events, about."""
+        ahead = self.pending
+        if ahead is None:
+            ahead = self.pending = Ahead()
         ahead.events += events
-        ahead.bytes += len(reply) + sum(len(e.payload) + len(e.metadata) + RECORD_BYTES for e in events)
+        ahead.bytes += size + len(reply)
         if key is not None:
             ahead.keys.append(key)
             ahead.bytes += len(key.key) + RECORD_BYTES
-        ahead.done[call.keyed, call.command_id] = Done(reply, call.fingerprint, ahead, in_doubt=call.maybe_executed)
+        ahead.commands.append((call, reply))
 
     def hold(self, call: Call, kind: Kind, value: Any) -> None:
         """Answer a call that has seen the newest state: now if all of it is durable, else when it is."""
@@ -100,8 +115,8 @@ class OutputGate:
         """What an earlier copy of this call did, as far as the journal could not have told yet."""
         key = (call.keyed, call.command_id)
         for ahead in (self.pending, self.in_flight):
-            if ahead is not None and key in ahead.done:
-                return ahead.done[key]
+            if ahead is not None and (done := ahead.done.get(key)) is not None:
+                return done
         return self._recent.get(key)
 
     def answer(self, call: Call, done: Done, kind: Kind, value: Any) -> None:
@@ -135,14 +150,16 @@ class OutputGate:
         )
         return append, ahead.bytes
 
-    def settle(self) -> None:
-        """What was in flight is durable: everybody who waited for it may know."""
+    def settle(self, *, remember: bool) -> None:
+        """What was in flight is durable: everybody who waited for it may know. `remember`: for calls that wait and
+        were looked up, or are just being looked up, before it was."""
         ahead, self.in_flight = self.in_flight, None
         assert ahead is not None, "only what is in flight can become durable"
         self.durable += len(ahead.events)
         ahead.durable = True
-        self._recent |= ahead.done
-        held, ahead.held, ahead.done = ahead.held, [], {}
+        if remember:
+            self._recent |= ahead.done
+        held, ahead.held, ahead.commands, ahead._done = ahead.held, [], [], {}
         for call, kind, value in held:
             call.resolve(call, kind, value)
 

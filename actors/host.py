@@ -19,7 +19,7 @@ import msgspec
 
 from holdfast.journal.client import JournalClient
 from holdfast.journal.errors import Fenced, JournalError
-from holdfast.journal.records import Appended, StreamId
+from holdfast.journal.records import StreamId
 
 from .calls import Answer, Call, CallWire, Kind
 from .cell import Cell, Phase
@@ -154,21 +154,23 @@ class Host:
 
     def _deliver(self, call: Call) -> None:
         """Hand a call to its cell, or answer it."""
-        stream = StreamId(self.definition.category, call.id)
-        if self._gone or (self._closing and not self._is_awaited_here(call.trace.chain)):
+        chain = call.trace.chain
+        if self._gone or (self._closing and not self._is_awaited_here(chain)):
             call.resolve(call, Kind.MOVED, call.maybe_executed)
-        elif call.trace.chain and str(stream) in call.trace.chain:
+            return
+        cell = self._cells.get(call.id)
+        if cell is None:
+            cell = Cell(StreamId(self.definition.category, call.id), self)
+        if chain and cell.name in chain:
             # It would wait for a command that waits for it. Said now: in the mailbox it would never be reached.
-            call.resolve(call, Kind.ERROR, self.pack(CallCycle((*call.trace.chain, str(stream)))))
-        else:
-            cell = self._cells.get(call.id)
-            if cell is None:
-                cell = self._cells[call.id] = Cell(stream, self)
-            self._touch(cell)
-            cell.accept(call)
-            if call.trace.chain and cell in self._entrance:
-                # A command waits for it, maybe one that holds the place in memory that it would have to wait for.
-                self._admit(cell)
+            call.resolve(call, Kind.ERROR, self.pack(CallCycle((*chain, cell.name))))
+            return
+        self._cells[call.id] = cell
+        self._touch(cell)
+        cell.accept(call)
+        if chain and cell in self._entrance:
+            # A command waits for it, maybe one that holds the place in memory that it would have to wait for.
+            self._admit(cell)
 
     def refuse_overload(self, call: Call, what: str, limit: int) -> None:
         """There is no room for a call. One that may have been executed before is not told that nothing was done:
@@ -267,13 +269,11 @@ class Host:
         for cell in cells:
             if cell.phase is not Phase.GONE and cell.gate.wants_append:
                 append, size = cell.take_append()
-                future: asyncio.Future[Appended]
+                answered = partial(cell.appended, append.expected_version)
                 try:
-                    future = self.journal.append(append, size)
+                    self.journal.hand_over(append, size, answered)
                 except JournalError as error:  # its queue is full
-                    future = asyncio.get_running_loop().create_future()
-                    future.set_exception(error)
-                future.add_done_callback(partial(cell.appended, append))
+                    asyncio.get_running_loop().call_soon(answered, error)
 
     # -- leaving memory ------------------------------------------------------------------------------------------
 

@@ -9,14 +9,20 @@ import asyncio
 import copy
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from functools import partial
+from typing import Generic, TypeAlias, TypeVar
 
-from .errors import JournalBusy
+from .errors import JournalBusy, JournalUnavailable
 
-__all__ = ["Batcher"]
+__all__ = ["Answered", "Batcher"]
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+Answered: TypeAlias = Callable[[R | Exception], None]
+"""Gets the result of an item, or its error."""
+
+_Waiting: TypeAlias = tuple[T, int, Answered[R]]
 
 
 class Batcher(Generic[T, R]):
@@ -45,7 +51,7 @@ class Batcher(Generic[T, R]):
         self._send = send
         self._in_flight_max, self._batch_max, self._batch_bytes_max = in_flight_max, batch_max, batch_bytes_max
         self._waiting_max, self._waiting_bytes_max = waiting_max, waiting_bytes_max
-        self._waiting: deque[tuple[T, int, asyncio.Future[R]]] = deque()
+        self._waiting: deque[_Waiting[T, R]] = deque()
         self._waiting_bytes = 0
         self._in_flight: set[asyncio.Task[None]] = set()
         self._scheduled = False
@@ -55,18 +61,23 @@ class Batcher(Generic[T, R]):
 
     def submit(self, item: T, size: int = 0) -> "asyncio.Future[R]":
         """Queue one item of about `size` bytes. The future may be cancelled; the item is sent all the same."""
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self.put(item, size, partial(_tell, future))
+        return future
+
+    def put(self, item: T, size: int, answered: "Answered[R]") -> None:
+        """Queue one item, and have `answered` called once, with its result or its error; never from within this call.
+        A tenth of the price of a future, for callers that have thousands under way."""
         if len(self._waiting) >= self._waiting_max:
             raise JournalBusy(f"{self.name} queue (items)", self._waiting_max)
         if self._waiting_bytes > self._waiting_bytes_max:
             raise JournalBusy(f"{self.name} queue (bytes)", self._waiting_bytes_max)
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[R] = loop.create_future()
-        self._waiting.append((item, size, future))
+        self._waiting.append((item, size, answered))
         self._waiting_bytes += size
         if not self._scheduled and len(self._in_flight) < self._in_flight_max:
             self._scheduled = True
-            loop.call_soon(self._flush)  # at the end of this turn, so that one turn's items go together
-        return future
+            # At the end of this turn, so that one turn's items go together.
+            asyncio.get_running_loop().call_soon(self._flush)
 
     async def drain(self) -> None:
         """Wait until nothing waits and nothing is in flight."""
@@ -83,7 +94,7 @@ class Batcher(Generic[T, R]):
             self._in_flight.add(task)
             task.add_done_callback(self._landed)
 
-    def _take(self) -> list[tuple[T, int, "asyncio.Future[R]"]]:
+    def _take(self) -> "list[_Waiting[T, R]]":
         """The next batch: never empty, and over its byte limit only if a single item is."""
         batch = [self._waiting.popleft()]
         size = batch[0][1]
@@ -95,7 +106,7 @@ class Batcher(Generic[T, R]):
         self._waiting_bytes -= size
         return batch
 
-    async def _carry(self, batch: list[tuple[T, int, "asyncio.Future[R]"]]) -> None:
+    async def _carry(self, batch: "list[_Waiting[T, R]]") -> None:
         self.batches += 1
         self.items += len(batch)
         try:
@@ -104,24 +115,31 @@ class Batcher(Generic[T, R]):
         except Exception as error:
             results = [_own(error) for _ in batch]
         except BaseException:  # the loop is ending: whoever waits must not wait for ever
-            for _, _, future in (*batch, *self._waiting):
-                future.cancel()
-            self._waiting.clear()
-            self._waiting_bytes = 0
+            given_up, self._waiting, self._waiting_bytes = (*batch, *self._waiting), deque(), 0
+            for _, _, answered in given_up:
+                answered(JournalUnavailable("the request was cancelled"))
             raise
-        for (_, _, future), result in zip(batch, results, strict=True):
-            if future.done():  # its waiter was cancelled
-                continue
-            if isinstance(result, Exception):
-                future.set_exception(result)
-            else:
-                future.set_result(result)
+        for (_, _, answered), result in zip(batch, results, strict=True):
+            try:
+                answered(result)
+            except Exception as error:  # a bug of whoever asked; the others get their answers all the same
+                context = {"message": f"{self.name}: a bug in what was told an answer", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(context)
 
     def _landed(self, task: "asyncio.Task[None]") -> None:
         self._in_flight.discard(task)
         if task.cancelled():
             return
         self._flush()
+
+
+def _tell(future: "asyncio.Future[R]", result: R | Exception) -> None:
+    if future.done():  # its waiter was cancelled
+        return
+    if isinstance(result, Exception):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
 
 
 def _own(error: Exception) -> Exception:

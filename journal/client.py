@@ -86,6 +86,11 @@ class JournalClient:
         """Append, together with whatever else waits. The future raises that append's own `JournalError`."""
         return self._appends.submit(append, size)
 
+    def hand_over(self, append: Append, size: int, answered: Callable[[Appended | Exception], None]) -> None:
+        """The same for callers that have very many under way: `answered` gets the answer, or the error. Raises
+        `JournalBusy` when too much waits."""
+        self._appends.put(append, size, answered)
+
     def load(self, load: Load) -> "asyncio.Future[Loaded]":
         """Hydrate, together with whatever else waits. The future raises that load's own `JournalError`."""
         return self._loads.submit(load)

@@ -34,7 +34,7 @@ class StreamId(NamedTuple):
         return f"{self.category}/{self.id}"
 
 
-class NewEvent(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+class NewEvent(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
     """A fact about to be appended.
 
     `payload` is a MessagePack map of the event's fields, `metadata` a MessagePack map or empty.
@@ -50,7 +50,7 @@ class NewEvent(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     reply: bytes | None = None
 
 
-class KeyedReply(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+class KeyedReply(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
     """The reply of a command that carried the caller's idempotency key: remembered as long as the stream is.
 
     `fingerprint` identifies method and arguments, so that a key reused for something else is noticed.
@@ -63,7 +63,7 @@ class KeyedReply(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     reply: bytes
 
 
-class Append(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+class Append(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
     """All or nothing: these events and keyed replies, at versions `expected_version + 1 …`, by this owner.
 
     `events` may be empty when `keys` is not: a keyed command that changed nothing still answers the same twice.
@@ -77,14 +77,14 @@ class Append(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     keys: tuple[KeyedReply, ...] = ()
 
 
-class Appended(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+class Appended(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
     """Durable. `version`: of the stream now; `position`: of the last event (0 when there was none)."""
 
     version: int
     position: int
 
 
-class Recorded(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+class Recorded(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
     """An event as the journal holds it. `version` from 1 within its stream, `position` from 1 in the journal."""
 
     position: int
@@ -98,7 +98,7 @@ class Recorded(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     reply: bytes | None = None
 
 
-class Snapshot(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+class Snapshot(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
     """A cache of state at `version`. `schema` fingerprints the state's fields; another schema is not for us."""
 
     stream: StreamId
@@ -107,7 +107,7 @@ class Snapshot(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     payload: bytes
 
 
-class Load(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+class Load(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
     """Ask for the fastest way to a stream's state: the newest usable snapshot and the first page of its tail.
 
     `owner` empty: a bystander reads, nobody's epoch is checked. `schema` empty: no snapshot wanted.
@@ -122,7 +122,7 @@ class Load(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     limit: int = 1000
 
 
-class Loaded(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+class Loaded(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
     """The answer to `Load`: `events` start right after the snapshot (or at version 1) and end at `head` or
     at the page's limit, whichever is first. `head`: the stream's version at the time of the read."""
 
@@ -131,7 +131,7 @@ class Loaded(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     head: int
 
 
-class StoredReply(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+class StoredReply(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
     """What a command answered when it was done. `fingerprint` is empty for generated command ids."""
 
     version: int
@@ -139,7 +139,7 @@ class StoredReply(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     fingerprint: bytes = b""
 
 
-class Registration(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+class Registration(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
     """What the journal records of an aggregate type: its placement, the code that was last opened with it,
     and how many times that code has changed (`generation`, from 1)."""
 
@@ -149,7 +149,7 @@ class Registration(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     generation: int
 
 
-class StoreStatistics(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+class StoreStatistics(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
     """Counts of what is stored, and of what this store has done since it was opened."""
 
     streams: int

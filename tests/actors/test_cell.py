@@ -562,13 +562,13 @@ async def test_a_full_queue_before_the_journal_gives_the_calls_back():
         await asyncio.gather(client.call("a", "look"), client.call("b", "look"))
         refused = []
 
-        def full(append, size=0, submit=journal.append):
+        def full(append, size, answered, hand_over=journal.hand_over):
             if append.stream == A and not refused:
                 refused.append(append)
                 raise JournalBusy("append queue", 1)
-            return submit(append, size)
+            hand_over(append, size, answered)
 
-        journal.append = full
+        journal.hand_over = full
         busy, free = client.send(client.wire("a", "put", "x"), client.wire("b", "put", "y"))
         assert (await failure(busy)).maybe
         assert await free == 1
@@ -1058,7 +1058,7 @@ def test_a_copy_of_a_command_that_was_in_doubt_is_in_doubt():
         return Call(wire, 0.0, lambda call, kind, value: outcomes.append((call.number, kind)))
 
     gate, again, copy = OutputGate(), call(1, maybe_executed=True), call(2, maybe_executed=False)
-    gate.add(again, [], None, b"reply")
+    gate.add(again, [], 0, None, b"reply")
     gate.answer(copy, gate.find(copy), Kind.DONE, b"reply")
     assert copy.maybe_executed
     assert outcomes == []
