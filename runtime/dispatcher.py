@@ -27,7 +27,8 @@ from holdfast.journal.errors import HoldfastError
 from .cluster import Cluster, HostSpec, JournalSpec, Peer, PeerGone, incarnation
 from .config import Config
 from .errors import CategoryConflict, RuntimeClosed
-from .link import Link, Pending
+from .link import Link
+from .pending import Pending
 from .placement import Placement, Placements
 from .watch import watched
 
@@ -84,7 +85,8 @@ class Dispatcher:
         `Overloaded`, `RuntimeClosed`, `CategoryConflict`, and whatever keeps its host from starting."""
         if self._closed:
             raise RuntimeClosed(f"{target.category}/{target.id}")
-        self._know(target.type)
+        if self._types.get(target.category) is not target.type:
+            self._know(target.type)
         pending = self._pending(target, command, args, kwargs)
         kind, value = await self._link(target).call(pending)
         if kind is Kind.DONE:
@@ -154,15 +156,15 @@ class Dispatcher:
     def _pending(
         self, target: Target, command: CommandSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Pending:
-        caller = CALLER.get()
-        keyed = target.idempotency_key is not None and not command.is_query
-        command_id, maybe_executed = f"{self._id_prefix}-{next(self._ids)}", False
-        if keyed:
-            assert target.idempotency_key is not None
-            command_id = target.idempotency_key
+        caller, key = CALLER.get(), target.idempotency_key
+        keyed = maybe_executed = False
+        if key is not None and not command.is_query:
+            command_id, keyed = key, True
         elif caller is not None and not command.is_query:
             command_id = _derived_id(caller, target, command.name, args, kwargs)
             keyed, maybe_executed = caller.context.keyed, caller.context.maybe_executed
+        else:
+            command_id = f"{self._id_prefix}-{next(self._ids)}"
         return Pending(
             target.id,
             command.name,

@@ -9,125 +9,36 @@ sent, marked `maybe_executed`, so that nothing is done twice.
 A session is given up only when no request of it can still reach a host that would carry it out: the host has died,
 has been ended for certain, or has left. Else a late request would be a second execution that nobody marked.
 
-Before this: the caller's signature was checked. After this: the call stands in its host's session.
+Before this: a call is pending. After this: it stands in its host's session.
 """
 
 import asyncio
 import contextvars
 import logging
 import random
-import sys
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from holdfast.actors.calls import Answer, CallWire, Kind, Trace
+from holdfast.actors.calls import Answer, CallWire, Kind
 from holdfast.actors.errors import DeadlineExceeded, NotSerializable, Overloaded
 from holdfast.journal.errors import HoldfastError
 
 from .cluster import Peer, PeerGone, WireError, incarnation
 from .config import Config
 from .errors import RuntimeClosed
+from .pending import Deadlines, Pending
 from .watch import watched
 
-__all__ = ["Link", "Pending"]
+__all__ = ["Link"]
 
 log = logging.getLogger(__name__)
 
 RETRY_FIRST_S, RETRY_MOST_S = 0.01, 0.5
 SLOW_S = 0.025  # a request open for longer is slow: the next one does not wait for it
 BATCH_BYTES_MAX = 8 << 20  # about: arguments count by what they hold directly
+KINDS = tuple(Kind)  # by number: quicker than `Kind(number)`
 ANSWERED_MAX = 1000  # calls whose callers have gone that the queue may hold before it is swept
-
-
-class Pending:
-    """A call whose caller waits. `future` gives the answer's kind and value. `sent`: it may have been executed, so
-    without an answer its outcome is unknown."""
-
-    __slots__ = (
-        "args",
-        "command_id",
-        "deadline",
-        "future",
-        "id",
-        "keyed",
-        "kwargs",
-        "maybe_executed",
-        "method",
-        "number",
-        "retries",
-        "sent",
-        "timeout_s",
-        "timer",
-        "trace",
-        "trouble",
-    )
-
-    def __init__(
-        self,
-        id: str,
-        method: str,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        *,
-        command_id: str,
-        keyed: bool,
-        maybe_executed: bool,
-        timeout_s: float,
-        trace: Trace | None,
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        self.id, self.method, self.args, self.kwargs = id, method, args, kwargs
-        self.command_id, self.keyed, self.maybe_executed = command_id, keyed, maybe_executed
-        self.timeout_s, self.trace = timeout_s, trace
-        self.future: asyncio.Future[tuple[Kind, Any]] = loop.create_future()
-        self.deadline = loop.time() + timeout_s
-        self.timer = loop.call_at(self.deadline, self._expire)
-        self.number = 0
-        self.retries = 0
-        self.sent = False
-        self.trouble = ""  # the last reason for sending it again
-
-    def wire(self, now: float) -> CallWire:
-        """As it travels: deadlines as the seconds left, since clocks differ."""
-        return (
-            self.number,
-            self.id,
-            self.method,
-            self.args,
-            self.kwargs,
-            self.command_id,
-            self.keyed,
-            self.maybe_executed,
-            self.deadline - now,
-            self.trace,
-        )
-
-    @property
-    def size(self) -> int:
-        """Bytes of its arguments, about."""
-        return sum(map(sys.getsizeof, (*self.args, *self.kwargs.values())))
-
-    def answer(self, kind: Kind, value: Any) -> None:
-        """Tell the caller, if it still waits."""
-        self.timer.cancel()
-        if not self.future.done():
-            self.future.set_result((kind, value))
-
-    def fail(self, error: Exception) -> None:
-        """Tell the caller that there is no answer."""
-        self.timer.cancel()
-        if not self.future.done():
-            self.future.set_exception(error)
-
-    def again(self, *, maybe_executed: bool, trouble: str) -> None:
-        """It will be sent once more."""
-        self.maybe_executed = self.sent = self.maybe_executed or maybe_executed
-        self.trouble = trouble
-
-    def _expire(self) -> None:
-        outcome = DeadlineExceeded.UNKNOWN if self.sent else DeadlineExceeded.NOT_SENT
-        self.fail(DeadlineExceeded(f"{self.id}.{self.method}", self.timeout_s, outcome, self.trouble))
 
 
 class Link:
@@ -146,6 +57,7 @@ class Link:
         self.used_at = asyncio.get_running_loop().time()
         self._connect, self._end, self._config, self._jitter = connect, end, config, jitter
         self._callers: dict[Pending, None] = {}  # whoever waits for an answer
+        self._deadlines = Deadlines(self._callers)
         self._waiting: deque[Pending] = deque()  # to be sent
         self._sent: dict[int, Pending] = {}  # and not answered; by number, so in the order of sending
         self._numbers = 0
@@ -174,7 +86,6 @@ class Link:
             self._accept(pending)
             return await pending.future
         finally:
-            pending.timer.cancel()
             self._callers.pop(pending, None)
 
     def renew(self) -> None:
@@ -188,6 +99,7 @@ class Link:
     def close(self) -> None:
         """Fail whoever still waits, and stop."""
         self._closed = True
+        self._deadlines.stop()
         for task in list(self._tasks):
             task.cancel()
         for pending in self._callers:
@@ -204,12 +116,14 @@ class Link:
         if len(self._callers) >= self._config.waiting_max:
             raise Overloaded(f"line to {self.name}", self._config.waiting_max)
         self._callers[pending] = None
+        self._deadlines.watch(pending)
         self._numbers += 1
         pending.number = self._numbers
         self._waiting.append(pending)
         if len(self._waiting) > len(self._callers) + ANSWERED_MAX:  # most of them have given up
             self._waiting = deque(p for p in self._waiting if not p.future.done())
-        self._schedule()
+        if not self._scheduled:
+            self._schedule()
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -324,7 +238,7 @@ class Link:
                 again.append(pending)
             else:
                 self._failures = 0
-                pending.answer(Kind(kind), value)
+                pending.answer(KINDS[kind], value)
         if moved:
             self._lost(session, "the host has left")
             self._requeue(again)

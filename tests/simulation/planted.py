@@ -25,7 +25,8 @@ from holdfast.journal.memory import MemoryStore
 from holdfast.journal.records import Append, Appended, Loaded
 from holdfast.journal.server import JournalServer
 from holdfast.runtime import dispatcher as dispatcher_module
-from holdfast.runtime.link import Link, Pending
+from holdfast.runtime.link import Link
+from holdfast.runtime.pending import Pending
 
 __all__ = ["DEFECTS", "Defect", "planted"]
 
