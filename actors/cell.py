@@ -262,11 +262,13 @@ class Cell:
             return
         if self._looked_up == 0:
             self.gate.forget_recent()
-        if not self.leaving and self.host.wants_room():
+        if self._last_calls is None and self.host.wants_room():
             self._decide_to_leave()  # it has had its turn
-        if self._quiet and self.leaving and (self._last_calls == 0 or not self.mailbox):
+        if not self._quiet:
+            return
+        if self._last_calls is not None and (self._last_calls == 0 or not self.mailbox):
             self._passivate()
-        elif self.idle:
+        elif not self.mailbox:
             self.host.became_idle(self)
 
     def _next_call(self) -> Call:

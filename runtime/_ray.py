@@ -115,6 +115,8 @@ class RayPeer:
 
     def __init__(self, name: str, handle: Any) -> None:
         self.name, self.handle = name, handle
+        self._awaited: dict[asyncio.Future[bytes], bool] = {}  # and whether the process was up when last looked at
+        self._looking: asyncio.TimerHandle | None = None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RayPeer) and bool(self.handle == other.handle)
@@ -143,17 +145,32 @@ class RayPeer:
     async def _answer(self, reply: "asyncio.Future[bytes]") -> bytes:
         """Ray tells of a process that died under a call, but of one that it starts again only after one to two
         seconds: it waits whether that is for good. This process knows much earlier that it is not up."""
-        was_up = self._is_up()
+        self._awaited[reply] = self._is_up()
+        if self._looking is None:
+            self._looking = asyncio.get_running_loop().call_later(LOOK_EVERY_S, self._look)
         try:
-            while not reply.done():
-                await asyncio.wait({reply}, timeout=LOOK_EVERY_S)
-                is_up = self._is_up()
-                if was_up and not is_up and not reply.done():
-                    raise PeerGone(self.name, "its process died under the call")
-                was_up = is_up
-            return reply.result()
+            return await reply
+        except asyncio.CancelledError:
+            if reply not in self._awaited:
+                raise PeerGone(self.name, "its process died under the call") from None
+            raise
         finally:
+            self._awaited.pop(reply, None)
             reply.cancel()
+            if not self._awaited and self._looking is not None:
+                self._looking.cancel()
+                self._looking = None
+
+    def _look(self) -> None:
+        """At all answers that are awaited, every so often while there are any."""
+        is_up = self._is_up()
+        for reply, was_up in list(self._awaited.items()):
+            if was_up and not is_up and not reply.done():
+                del self._awaited[reply]  # so its asker knows who has cancelled it
+                reply.cancel()
+            else:
+                self._awaited[reply] = is_up
+        self._looking = asyncio.get_running_loop().call_later(LOOK_EVERY_S, self._look)
 
     async def responds(self, within_s: float) -> bool:
         """Whether its process turns. One that Ray knows to be starting, or dead, counts as responding: requests wait

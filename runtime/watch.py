@@ -16,13 +16,48 @@ __all__ = ["watched"]
 
 async def watched(peer: Peer, config: Config, method: str, *args: Any) -> Any:
     """Ask, as `peer.ask` does. Raises `PeerSilent` when the peer does not turn any more."""
-    asking = asyncio.ensure_future(peer.ask(method, *args))
+    task = asyncio.current_task()
+    assert task is not None, "asked outside a task"
+    watch = _Watch(peer, config, task)
     try:
-        while not asking.done():
-            await asyncio.wait({asking}, timeout=config.suspect_s)
-            if not asking.done() and not await peer.responds(config.paused_s):
-                raise PeerSilent(peer.name, "it stopped responding")
-        return asking.result()
+        return await peer.ask(method, *args)
+    except asyncio.CancelledError:
+        if watch.ended_it():
+            raise PeerSilent(peer.name, "it stopped responding") from None
+        raise
     finally:
-        asking.cancel()
-        asking.add_done_callback(lambda f: f.cancelled() or f.exception())  # nobody else looks at it
+        watch.stop()
+
+
+class _Watch:
+    """Over one request: a timer, and only when that has run out a task. It ends the request as `asyncio.timeout` does,
+    by cancelling whoever waits, who tells the two apart by the count of cancellations."""
+
+    __slots__ = ("_asker", "_cancelling", "_config", "_looking", "_peer", "_silent", "_timer")
+
+    def __init__(self, peer: Peer, config: Config, asker: "asyncio.Task[Any]") -> None:
+        self._peer, self._config, self._asker = peer, config, asker
+        self._cancelling, self._silent = asker.cancelling(), False
+        self._looking: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(config.suspect_s, self._suspect)
+
+    def ended_it(self) -> bool:
+        """Whether the request was cancelled by this watch, and by nobody else."""
+        return self._silent and self._asker.uncancel() <= self._cancelling
+
+    def stop(self) -> None:
+        """There is an answer, or nobody who waits for one."""
+        self._timer.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
+
+    def _suspect(self) -> None:
+        self._looking = asyncio.get_running_loop().create_task(self._look())
+
+    async def _look(self) -> None:
+        if await self._peer.responds(self._config.paused_s):
+            self._timer = asyncio.get_running_loop().call_later(self._config.suspect_s, self._suspect)
+        else:
+            self._silent = True
+            self._looking = None
+            self._asker.cancel()

@@ -10,9 +10,7 @@ from holdfast.runtime.pending import Deadlines, Pending
 
 
 def pending(timeout_s: float) -> Pending:
-    return Pending(
-        "a", "m", (), {}, command_id="c", keyed=False, maybe_executed=False, timeout_s=timeout_s, trace=None
-    )
+    return Pending("a", "m", (), {}, command_id="c", keyed=False, maybe_executed=False, timeout_s=timeout_s, trace=None)
 
 
 class Line:
