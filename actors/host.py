@@ -158,14 +158,13 @@ class Host:
         if self._gone or (self._closing and not self._is_awaited_here(chain)):
             call.resolve(call, Kind.MOVED, call.maybe_executed)
             return
+        if chain and (name := f"{self.definition.category}/{call.id}") in chain:
+            # It would wait for a command that waits for it. Said now: in the mailbox it would never be reached.
+            call.resolve(call, Kind.ERROR, self.pack(CallCycle((*chain, name))))
+            return
         cell = self._cells.get(call.id)
         if cell is None:
-            cell = Cell(StreamId(self.definition.category, call.id), self)
-        if chain and cell.name in chain:
-            # It would wait for a command that waits for it. Said now: in the mailbox it would never be reached.
-            call.resolve(call, Kind.ERROR, self.pack(CallCycle((*chain, cell.name))))
-            return
-        self._cells[call.id] = cell
+            cell = self._cells[call.id] = Cell(StreamId(self.definition.category, call.id), self)
         self._touch(cell)
         cell.accept(call)
         if chain and cell in self._entrance:

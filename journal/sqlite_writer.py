@@ -15,6 +15,7 @@ Whatever goes wrong rolls the transaction back and forgets all that was remember
 import sqlite3
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from typing import Any
 
 from .errors import (
@@ -46,10 +47,16 @@ __all__ = ["CLAIMS_KEPT", "SqliteWriter"]
 CLAIMS_KEPT = 8
 """How many claims of one owner are remembered, so that a late repetition of one gets its old epoch."""
 
-_INSERT_EVENT = f"INSERT INTO events ({EVENT_COLUMNS}) VALUES ({', '.join('?' * 11)})"
+_EVENT_MARKS = f"({', '.join('?' * 11)})"
+_INSERT_EVENT = f"INSERT INTO events ({EVENT_COLUMNS}) VALUES {_EVENT_MARKS}"
 _INSERT_KEYED = f"INSERT INTO keyed_replies ({KEYED_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"
 _INSERT_SNAPSHOT = f"INSERT OR REPLACE INTO snapshots ({SNAPSHOT_COLUMNS}) VALUES (?, ?, ?, ?, ?)"
 _INSERT_STREAM = "INSERT INTO streams (key, category, id) VALUES (?, ?, ?)"
+
+_AT_ONCE = 32
+"""Events in one statement: starting one, and keeping the sequence of its table, costs a third of an insert by itself."""
+
+_INSERT_EVENTS = f"INSERT INTO events ({EVENT_COLUMNS}) VALUES {', '.join([_EVENT_MARKS] * _AT_ONCE)}"
 
 _Row = tuple[Any, ...]
 
@@ -192,13 +199,16 @@ class SqliteWriter:
         return Appended(version=version, position=position if append.events else 0)
 
     def _insert(self) -> None:
-        """Hand the gathered rows to SQLite, each kind by one `executemany`."""
+        """Hand the gathered rows to SQLite, in as few statements as it takes."""
         if self._stream_rows:
             self._connection.executemany(_INSERT_STREAM, self._stream_rows)
             self._stream_rows.clear()
-        if self._event_rows:
-            self._connection.executemany(_INSERT_EVENT, self._event_rows)
-            self._event_rows.clear()
+        if rows := self._event_rows:
+            together = len(rows) - len(rows) % _AT_ONCE
+            for start in range(0, together, _AT_ONCE):
+                self._connection.execute(_INSERT_EVENTS, tuple(chain.from_iterable(rows[start : start + _AT_ONCE])))
+            self._connection.executemany(_INSERT_EVENT, rows[together:])
+            rows.clear()
         if self._keyed_rows:
             self._connection.executemany(_INSERT_KEYED, [row for _, row in self._keyed_rows.values()])
             self._keyed_rows.clear()

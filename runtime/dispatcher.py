@@ -80,15 +80,27 @@ class Dispatcher:
         self._closed = False
         self._sweeper: asyncio.Task[None] | None = None
 
-    async def call(self, target: Target, command: CommandSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Send one command or query and return its answer. Raises what it raises, `DeadlineExceeded`,
-        `Overloaded`, `RuntimeClosed`, `CategoryConflict`, and whatever keeps its host from starting."""
+    def line(self, target: Target) -> Link:
+        """The line to the host of an aggregate, good until it is `forgotten`. Raises `RuntimeClosed`,
+        `CategoryConflict`."""
         if self._closed:
             raise RuntimeClosed(f"{target.category}/{target.id}")
-        if self._types.get(target.category) is not target.type:
-            self._know(target.type)
-        pending = self._pending(target, command, args, kwargs)
-        kind, value = await self._link(target).call(pending)
+        self._know(target.type)
+        category, owner = target.category, self._placement(target).owner(target.category, target.id)
+        link = self._links.get((category, owner))
+        if link is None:
+            if self._sweeper is None:
+                self._sweeper = asyncio.get_running_loop().create_task(self._sweep(), context=Context())
+            link = Link(owner, lambda: self._connect(category, owner), self.cluster.kill, self.config)
+            self._links[category, owner] = link
+        return link
+
+    async def call(
+        self, target: Target, line: Link, command: CommandSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """Send one command or query over the line of its aggregate and return its answer. Raises what it raises,
+        `DeadlineExceeded`, `Overloaded`, `RuntimeClosed`, and whatever keeps its host from starting."""
+        kind, value = await line.call(self._pending(target, command, args, kwargs))
         if kind is Kind.DONE:
             return command.reply.decode(value)
         answer = self.cluster.unpack(value)
@@ -180,16 +192,6 @@ class Dispatcher:
     def _placement(self, target: Target) -> Placement:
         return self.placements.of(target.category)
 
-    def _link(self, target: Target) -> Link:
-        category, owner = target.category, self._placement(target).owner(target.category, target.id)
-        link = self._links.get((category, owner))
-        if link is None:
-            if self._sweeper is None:
-                self._sweeper = asyncio.get_running_loop().create_task(self._sweep(), context=Context())
-            link = Link(owner, lambda: self._connect(category, owner), self.cluster.kill, self.config)
-            self._links[category, owner] = link
-        return link
-
     async def _sweep(self) -> None:
         """Forget lines that have been silent: a population of dedicated aggregates must not grow this process."""
         while True:
@@ -197,6 +199,7 @@ class Dispatcher:
             silent_since = asyncio.get_running_loop().time() - self.config.link_idle_s
             for key, link in list(self._links.items()):
                 if link.idle and link.used_at < silent_since:
+                    link.forgotten = True
                     del self._links[key]
 
     # -- hosts ---------------------------------------------------------------------------------------------------

@@ -54,6 +54,7 @@ class Link:
     ) -> None:
         """`end`: makes sure that a host that no longer answers never will, so that a successor can be started."""
         self.name = name
+        self.forgotten = False  # by whoever gives lines out: another one will be given out in its place
         self.used_at = asyncio.get_running_loop().time()
         self._connect, self._end, self._config, self._jitter = connect, end, config, jitter
         self._callers: dict[Pending, None] = {}  # whoever waits for an answer

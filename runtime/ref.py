@@ -17,6 +17,7 @@ from holdfast.actors.unit import Unit
 
 from .dispatcher import Dispatcher, Target
 from .errors import InvalidId, NotAnAggregate, RuntimeClosed
+from .link import Link
 
 __all__ = ["Gate", "Home", "Ref", "target"]
 
@@ -76,13 +77,14 @@ class Gate:
 class Ref:
     """A reference to one aggregate. `await ref.deposit(5)` sends a command; the reference itself holds no state."""
 
-    __slots__ = ("_definition", "_gate", "_home", "_namespace", "_target")
+    __slots__ = ("_definition", "_gate", "_home", "_line", "_namespace", "_target")
 
     def __init__(self, target: Target, gate: Gate | None, namespace: str = "", home: Home | None = None) -> None:
         """`gate`: None for one that came by pickle, which knows `namespace` and `home` only."""
         self._target, self._gate = target, gate
         self._namespace, self._home = (namespace, home) if gate is None else (gate.namespace, gate.home)
         self._definition: Definition = definition_of(target.type)
+        self._line: Link | None = None  # of its own gate, once it was used
 
     def __getattr__(self, name: str) -> Any:
         command = self._definition.commands.get(name)
@@ -122,6 +124,15 @@ class Ref:
             return gate
         return Gate.here(self._namespace, self._home)
 
+    async def holdfast_send(self, command: CommandSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Send a call whose signature was checked, and return its answer."""
+        gate, line = self.holdfast_gate(), self._line
+        if line is None or line.forgotten or gate is not self._gate:
+            line = gate.dispatcher.line(self._target)
+            if gate is self._gate:
+                self._line = line
+        return await gate.dispatcher.call(self._target, line, command, args, kwargs)
+
 
 class _Bound:
     """A command of a reference. Checks its arguments when called, sends when awaited."""
@@ -133,10 +144,7 @@ class _Bound:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self._command.check(args, kwargs)
-        return self._send(args, kwargs)
-
-    async def _send(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        return await self._ref.holdfast_gate().dispatcher.call(self._ref.holdfast_target, self._command, args, kwargs)
+        return self._ref.holdfast_send(self._command, args, kwargs)
 
     def __repr__(self) -> str:
         return f"{self._ref!r}.{self._command.name}"
