@@ -27,6 +27,7 @@ from .counters import Counters
 from .definition import Definition
 from .errors import CallCycle, Overloaded
 from .limits import HostLimits
+from .permits import Permits
 from .session import Session
 from .snapshots import SnapshotWriter
 from .unit import Peers
@@ -87,7 +88,7 @@ class Host:
         self.peers, self.limits, self.pack = peers, limits or HostLimits(), pack
         self.now, self._wall, self._on_gone = now, wall, on_gone
         self.counters = Counters()
-        self.permits = asyncio.Semaphore(self.limits.hydrations_max)
+        self.permits = Permits(self.limits.hydrations_max)
         self.snapshots = SnapshotWriter(
             journal, keep=definition.options.snapshots_kept, bytes_max=self.limits.snapshot_bytes_max
         )
