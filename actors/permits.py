@@ -20,6 +20,10 @@ class Permits:
         self._free = count
         self._waiting: deque[asyncio.Future[None]] = deque()
 
+    def locked(self) -> bool:
+        """All of them are out: who comes now has to wait."""
+        return not self._free
+
     async def __aenter__(self) -> None:
         if self._free:
             self._free -= 1  # nobody waits while one is free
