@@ -45,6 +45,7 @@ from .fingerprint import fingerprint
 from .gate import RECORD_BYTES, Done, OutputGate
 from .hydrate import hydrate
 from .limits import HostLimits
+from .permits import Permits
 from .snapshots import SnapshotWriter
 from .unit import CALLER, Context, Peers, Unit
 
@@ -80,7 +81,7 @@ class Surroundings(Protocol):
     limits: HostLimits
     peers: Peers | None
     snapshots: SnapshotWriter
-    permits: asyncio.Semaphore
+    permits: Permits
     counters: Counters
 
     def now(self) -> float:

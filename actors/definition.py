@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 
 from holdfast.journal.annotations import return_hint
 from holdfast.journal.codec import Codec, CodecError, UnresolvedType, digest
-from holdfast.journal.records import Recorded
+from holdfast.journal.records import Fact, Recorded
 
 from .behaviour import behaviour_of, codes_of, names_in
 from .commands import Command
@@ -122,7 +122,7 @@ class Definition:
         finally:
             state["_handling"] = False
 
-    def replay(self, instance: "Aggregate", events: Iterable[Recorded]) -> None:
+    def replay(self, instance: "Aggregate", events: Iterable[Fact | Recorded]) -> None:
         """Apply recorded events in order. Raises `HydrationFailed` at the first one that cannot be."""
         state, specs = instance.__dict__, self.events_by_name
         recorded = None
@@ -135,7 +135,7 @@ class Definition:
         except Exception as error:
             if recorded is None:  # the iterable itself failed
                 raise
-            raise self._hydration_failed(recorded, error) from error
+            raise self._hydration_failed(state["_id"], recorded, error) from error
         finally:
             state["_handling"] = False
 
@@ -276,7 +276,7 @@ class Definition:
                     missing = 'it is no event; is @event("…") missing?'
                 raise self._error(name, f"emits {emitted.__qualname__}, but {missing}", function)
 
-    def _hydration_failed(self, recorded: Recorded, error: Exception) -> HydrationFailed:
+    def _hydration_failed(self, id: str, recorded: Fact | Recorded, error: Exception) -> HydrationFailed:
         if recorded.type not in self.events_by_name:
             problem = f"no @on method of {self.type.__qualname__} applies {recorded.type!r}"
         elif isinstance(error, CodecError):
@@ -284,7 +284,7 @@ class Definition:
         else:
             handler = self.events_by_name[recorded.type].handler.__name__
             problem = f"{handler} raised {type(error).__name__}: {error}"
-        return HydrationFailed(str(recorded.stream), recorded.version, recorded.position, problem)
+        return HydrationFailed(f"{self.category}/{id}", recorded.version, recorded.position, problem)
 
     def _error(self, name: str, problem: str, function: Any = None) -> DefinitionError:
         place = place_of(self.type if function is None else function)

@@ -13,6 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice, takewhile
 from typing import Any
 
 import msgspec
@@ -27,6 +28,7 @@ from .counters import Counters
 from .definition import Definition
 from .errors import CallCycle, Overloaded
 from .limits import HostLimits
+from .permits import Permits
 from .session import Session
 from .snapshots import SnapshotWriter
 from .unit import Peers
@@ -34,6 +36,9 @@ from .unit import Peers
 __all__ = ["Host", "HostStatistics"]
 
 log = logging.getLogger(__name__)
+
+SWEPT_MAX = 500
+"""Aggregates that are sent out of memory in one turn of the event loop."""
 
 
 class HostStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +92,7 @@ class Host:
         self.peers, self.limits, self.pack = peers, limits or HostLimits(), pack
         self.now, self._wall, self._on_gone = now, wall, on_gone
         self.counters = Counters()
-        self.permits = asyncio.Semaphore(self.limits.hydrations_max)
+        self.permits = Permits(self.limits.hydrations_max)
         self.snapshots = SnapshotWriter(
             journal, keep=definition.options.snapshots_kept, bytes_max=self.limits.snapshot_bytes_max
         )
@@ -318,24 +323,28 @@ class Host:
         while not self._gone:
             await asyncio.sleep(every_s)
             try:
-                self.sweep()
+                more = True
+                while more:
+                    more = self.sweep()
+                    await asyncio.sleep(0)  # others have a turn in between
             except Exception:  # the next one must come all the same
                 log.exception("%r: a bug in the sweep", self)
 
-    def sweep(self) -> None:
-        """Every so often: passivate what has been idle for long, drop sessions whose client is gone."""
+    def sweep(self) -> bool:
+        """Every so often: passivate what has been idle for long, drop sessions whose client is gone. Looks at no cell
+        that was used since, and sends no more than `SWEPT_MAX` away: True if it may not be done."""
         idle_since = self.now() - self._idle_s
-        for cell in list(self._cells.values()):
-            if cell.used_at > idle_since:
-                break  # the rest was used later
-            if cell.idle:
-                cell.leave()
+        long_unused = takewhile(lambda cell: cell.used_at <= idle_since, self._cells.values())
+        swept = list(islice((cell for cell in long_unused if cell.idle), SWEPT_MAX))
+        for cell in swept:
+            cell.leave()
         for id, session in list(self._sessions.items()):
             if session.expired(self.limits.session_idle_s):
                 session.close()
                 del self._sessions[id]
         if self._exits_when_empty and not self._cells and self._used_at <= idle_since:
             self._ending = asyncio.get_running_loop().create_task(self._end_if_empty())
+        return len(swept) == SWEPT_MAX
 
     def _leave(self) -> None:
         self._gone = True

@@ -33,6 +33,7 @@ from .postgres import PostgresStore
 from .records import (
     Append,
     Appended,
+    Fact,
     KeyedReply,
     Load,
     Loaded,
@@ -55,6 +56,7 @@ __all__ = [
     "CodecError",
     "CorruptRecord",
     "DuplicateKey",
+    "Fact",
     "Fenced",
     "HoldfastError",
     "JournalBusy",

@@ -32,7 +32,7 @@ from .records import (
     StoreStatistics,
     StreamId,
 )
-from .wire import decode_appended, decode_loaded, encode_fitting, in_place
+from .wire import decode_appended, decode_loaded, decode_page, encode_fitting, in_place
 
 __all__ = ["JournalClient", "JournalLink"]
 
@@ -112,13 +112,11 @@ class JournalClient:
         self, stream: StreamId, *, after: int = 0, limit: int = 1000, backward: bool = False
     ) -> list[Recorded]:
         """See `Store.read_stream`."""
-        page: list[Recorded] = await self.ask("read_stream", stream, after, limit, backward)
-        return page
+        return decode_page(await self.ask("read_stream", stream, after, limit, backward))
 
     async def read_all(self, *, after: int = 0, limit: int = 1000, category: str | None = None) -> list[Recorded]:
         """See `Store.read_all`."""
-        page: list[Recorded] = await self.ask("read_all", after, limit, category)
-        return page
+        return decode_page(await self.ask("read_all", after, limit, category))
 
     async def find_replies(self, stream: StreamId, ids: Sequence[str], *, window: int) -> dict[str, StoredReply]:
         """See `Store.find_replies`."""

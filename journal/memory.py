@@ -10,10 +10,11 @@ from itertools import islice
 from operator import attrgetter
 
 from .errors import DuplicateKey, Fenced, JournalError, PlacementConflict, VersionConflict
-from .pages import answer_loads, bounded, page_of
+from .pages import answer_loads, bounded, page_of, weight
 from .records import (
     Append,
     Appended,
+    Fact,
     KeyedReply,
     Load,
     Loaded,
@@ -146,15 +147,16 @@ class MemoryStore(Store):
     async def load(self, batch: Sequence[Load]) -> list[Loaded | JournalError]:
         return answer_loads(batch, self._load)
 
-    def _load(self, load: Load) -> Loaded | JournalError:
+    def _load(self, load: Load) -> tuple[Loaded | JournalError, int]:
         if load.owner and (fenced := self._check_epoch(load.owner, load.epoch)):
-            return fenced
+            return fenced, 0
         stream = self._streams.get(load.stream) or _Stream()
         snapshot = _usable_snapshot(stream, load)
-        start = snapshot.version if snapshot else 0
-        events = tuple(page_of(stream.events[start : start + bounded(load.limit)]))
+        start = snapshot.version if snapshot else bounded(load.after)
+        events = page_of(stream.events[start : start + bounded(load.limit)])
         self._rows_read += len(events) + (snapshot is not None)
-        return Loaded(snapshot=snapshot, events=events, head=stream.version)
+        size = sum(map(weight, events)) + (len(snapshot.payload) if snapshot else 0)
+        return Loaded(snapshot=snapshot, events=tuple(map(_fact, events)), head=stream.version), size
 
     async def read_stream(
         self, stream: StreamId, *, after: int = 0, limit: int = 1000, backward: bool = False
@@ -237,6 +239,10 @@ def _record(event: NewEvent, stream: StreamId, version: int, position: int) -> R
     )
 
 
+def _fact(event: Recorded) -> Fact:
+    return Fact(position=event.position, version=event.version, type=event.type, payload=event.payload)
+
+
 def _content(event: NewEvent | Recorded) -> tuple[str, bytes, str, int, bytes, bytes | None]:
     return event.type, event.payload, event.command_id, event.recorded_at, event.metadata, event.reply
 
@@ -251,5 +257,7 @@ def _duplicate_key(stream: _Stream, append: Append) -> str | None:
 
 
 def _usable_snapshot(stream: _Stream, load: Load) -> Snapshot | None:
+    if not load.schema or load.after:
+        return None
     newest = stream.version if load.snapshot_max is None else load.snapshot_max
-    return next((s for s in stream.snapshots if load.schema and s.schema == load.schema and s.version <= newest), None)
+    return next((s for s in stream.snapshots if s.schema == load.schema and s.version <= newest), None)

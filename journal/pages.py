@@ -40,19 +40,22 @@ def page_of(events: Iterable[Recorded]) -> list[Recorded]:
     return page
 
 
-def answer_loads(batch: Sequence[Load], load: Callable[[Load], Loaded | JournalError]) -> list[Loaded | JournalError]:
+def answer_loads(
+    batch: Sequence[Load], load: Callable[[Load], tuple[Loaded | JournalError, int]]
+) -> list[Loaded | JournalError]:
     """Load one after the other, until their bytes have used up the batch's; the first is always answered. The rest
-    get `JournalBusy`: asked again, in a batch of their own, they come first."""
+    get `JournalBusy`: asked again, in a batch of their own, they come first.
+
+    `load`: one answer, and the bytes that its events and snapshot took where they are stored."""
     answers: list[Loaded | JournalError] = []
     left = LOADS_BYTES_MAX
     for each in batch:
         if left < 0:
             answers.append(JournalBusy("one batch of loads (bytes)", LOADS_BYTES_MAX))
             continue
-        answer = load(each)
+        answer, size = load(each)
         answers.append(answer)
-        if isinstance(answer, Loaded):
-            left -= sum(map(weight, answer.events)) + (len(answer.snapshot.payload) if answer.snapshot else 0)
+        left -= size
     return answers
 
 

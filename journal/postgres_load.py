@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from .errors import CorruptRecord, Fenced, JournalBusy, JournalError, Unstorable
-from .pages import LOADS_BYTES_MAX, NUMBER_MAX, PAGE_BYTES_MAX, bounded, page_of, weight
+from .pages import LOADS_BYTES_MAX, NUMBER_MAX, PAGE_BYTES_MAX, bounded
 from .postgres_readers import Readers, encoded
 from .postgres_session import Row
 from .records import Load, Loaded, Snapshot
-from .rows import EVENT_COLUMNS, name_checksum, read_event, read_snapshot
+from .rows import EVENT_COLUMNS, name_checksum, read_facts, read_snapshot
 
 __all__ = ["Loads"]
 
@@ -29,21 +29,22 @@ WITH named AS MATERIALIZED (
     SELECT a.*, (SELECT max(epoch) FROM owners WHERE owner = a.owner) AS current,
            (SELECT s.key FROM streams AS s
             WHERE s.category = (SELECT key FROM categories WHERE name = a.category) AND s.id = a.id) AS key
-    FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bigint[])
-         WITH ORDINALITY AS a (category, id, owner, epoch, schema, newest, size, n)),
+    FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bigint[],
+                $8::bigint[])
+         WITH ORDINALITY AS a (category, id, owner, epoch, schema, newest, size, after, n)),
 asked AS MATERIALIZED (
     SELECT *, (SELECT max(version) FROM events WHERE stream = named.key) AS head,
            key IS NOT NULL AND (owner = '' OR epoch = current) AS admitted
     FROM named),
 cached AS MATERIALIZED (
-    SELECT a.n, a.key, a.size, s.* FROM asked AS a LEFT JOIN LATERAL (
+    SELECT a.n, a.key, a.size, a.after, s.* FROM asked AS a LEFT JOIN LATERAL (
         SELECT version, schema, payload, checksum FROM snapshots WHERE stream = a.key AND schema = a.schema
         AND version <= least(a.newest, coalesce(a.head, 0)) ORDER BY version DESC LIMIT 1) AS s ON a.schema <> ''
     WHERE a.admitted),
 page AS MATERIALIZED (
     SELECT s.n, e.* FROM cached AS s, LATERAL (
         SELECT *, {_WEIGHT} AS weight, sum({_WEIGHT}) OVER (ORDER BY version ROWS UNBOUNDED PRECEDING) AS total
-        FROM (SELECT * FROM events WHERE stream = s.key AND version > coalesce(s.version, 0)
+        FROM (SELECT * FROM events WHERE stream = s.key AND version > coalesce(s.version, s.after)
               ORDER BY version LIMIT s.size) AS e) AS e
     WHERE e.total - e.weight <= {PAGE_BYTES_MAX}),
 cost AS (
@@ -52,7 +53,7 @@ cost AS (
           UNION ALL SELECT n, weight FROM page WHERE total <= {PAGE_BYTES_MAX} OR total = weight) AS b GROUP BY n),
 last AS MATERIALIZED (
     SELECT max(n) AS n FROM (SELECT n, sum(bytes) OVER (ORDER BY n) - coalesce(bytes, 0) AS before FROM cost) AS c
-    WHERE coalesce(before, 0) <= $8)
+    WHERE coalesce(before, 0) <= $9)
 SELECT 0 AS kind, n, current AS position, key AS stream, head AS version, (n <= (SELECT n FROM last))::int AS category,
        NULL::bytea AS type, NULL::bytea AS command_id, NULL::bytea AS payload, NULL::bytea AS metadata,
        NULL::bytea AS reply, (SELECT max(version) FROM snapshots WHERE stream = asked.key) AS recorded_at,
@@ -123,7 +124,7 @@ class Loads:
                 return int(version)
         try:
             tail = sorted((tuple(row[1:]) for row in rows if row[0] == 2), key=lambda row: row[2])
-            events = page_of(read_event(load.stream, name, row) for row in tail)
+            events, _ = read_facts(load.stream, name, tail, snapshot.version if snapshot else bounded(load.after))
         except CorruptRecord as error:
             return error
         self.rows_read += len(events)
@@ -155,9 +156,10 @@ def _asked(loads: Sequence[Load]) -> list[list[Any]]:
         (
             *encoded(load.stream[0], load.stream[1], load.owner),
             bounded(load.epoch),
-            *encoded(load.schema),
+            *encoded("" if load.after else load.schema),
             NUMBER_MAX if load.snapshot_max is None else max(min(load.snapshot_max, NUMBER_MAX), -1),
             bounded(load.limit),
+            bounded(load.after),
         )
         for load in loads
     ]
@@ -171,4 +173,4 @@ def _put_off() -> JournalBusy:
 def _bytes_of(answer: Loaded | JournalError) -> int:
     if not isinstance(answer, Loaded):
         return 0
-    return sum(map(weight, answer.events)) + (len(answer.snapshot.payload) if answer.snapshot else 0)
+    return sum(len(event.payload) for event in answer.events) + (len(answer.snapshot.payload) if answer.snapshot else 0)

@@ -11,6 +11,7 @@ import msgspec
 __all__ = [
     "Append",
     "Appended",
+    "Fact",
     "KeyedReply",
     "Load",
     "Loaded",
@@ -98,6 +99,15 @@ class Recorded(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=Fa
     reply: bytes | None = None
 
 
+class Fact(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
+    """An event as a replay needs it: a `Recorded` without what nobody looks at then."""
+
+    position: int
+    version: int
+    type: str
+    payload: bytes
+
+
 class Snapshot(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
     """A cache of state at `version`. `schema` fingerprints the state's fields; another schema is not for us."""
 
@@ -108,7 +118,8 @@ class Snapshot(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=Fa
 
 
 class Load(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
-    """Ask for the fastest way to a stream's state: the newest usable snapshot and the first page of its tail.
+    """Ask for the fastest way to a stream's state: the newest usable snapshot and the first page of its tail; or,
+    with `after`, for the page that follows that version.
 
     `owner` empty: a bystander reads, nobody's epoch is checked. `schema` empty: no snapshot wanted.
     `snapshot_max`: only a snapshot at or below this version (None: any). `limit`: events in the page.
@@ -120,14 +131,15 @@ class Load(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False)
     schema: str = ""
     snapshot_max: int | None = None
     limit: int = 1000
+    after: int = 0
 
 
 class Loaded(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
-    """The answer to `Load`: `events` start right after the snapshot (or at version 1) and end at `head` or
-    at the page's limit, whichever is first. `head`: the stream's version at the time of the read."""
+    """The answer to `Load`: `events` start right after the snapshot, the version that was named, or nothing, and end
+    at `head` or at the page's limit, whichever is first. `head`: the stream's version at the time of the read."""
 
     snapshot: Snapshot | None
-    events: tuple[Recorded, ...]
+    events: tuple[Fact, ...]
     head: int
 
 

@@ -14,7 +14,6 @@ from .errors import JournalError, JournalUnavailable
 from .records import (
     Append,
     Appended,
-    Recorded,
     Registration,
     Snapshot,
     StoredReply,
@@ -22,7 +21,7 @@ from .records import (
     StreamId,
 )
 from .store import Store
-from .wire import decode_appends, decode_loads, encode_results, in_place
+from .wire import decode_appends, decode_loads, encode, encode_results, in_place
 
 __all__ = ["JournalServer"]
 
@@ -92,17 +91,15 @@ class JournalServer:
         check_name("code", code or "-")
         return await self.store.register(category, placement, code)
 
-    async def read_stream(
-        self, stream: StreamId, after: int = 0, limit: int = 1000, backward: bool = False
-    ) -> list[Recorded]:
-        """See `Store.read_stream`."""
+    async def read_stream(self, stream: StreamId, after: int = 0, limit: int = 1000, backward: bool = False) -> bytes:
+        """See `Store.read_stream`; the page is one bytes object, as it travels."""
         check_stream(stream)
-        return await self.store.read_stream(stream, after=after, limit=limit, backward=backward)
+        return encode(await self.store.read_stream(stream, after=after, limit=limit, backward=backward))
 
-    async def read_all(self, after: int = 0, limit: int = 1000, category: str | None = None) -> list[Recorded]:
-        """See `Store.read_all`."""
+    async def read_all(self, after: int = 0, limit: int = 1000, category: str | None = None) -> bytes:
+        """See `Store.read_all`; the page is one bytes object, as it travels."""
         check_name("category", category or "-")
-        return await self.store.read_all(after=after, limit=limit, category=category)
+        return encode(await self.store.read_all(after=after, limit=limit, category=category))
 
     async def find_replies(self, stream: StreamId, ids: Sequence[str], window: int) -> dict[str, StoredReply]:
         """See `Store.find_replies`."""

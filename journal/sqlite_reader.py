@@ -5,13 +5,14 @@ is one read transaction: what it returns is one moment of the journal. Every eve
 """
 
 import sqlite3
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 from .errors import CorruptRecord, Fenced, JournalError, JournalUnavailable, Unstorable
 from .pages import NUMBER_MAX, answer_loads, bounded, page_of
-from .records import Load, Loaded, Recorded, Snapshot, StoredReply, StreamId
+from .records import Fact, Load, Loaded, Recorded, Snapshot, StoredReply, StreamId
 from .rows import (
     EVENT_COLUMNS,
     KEYED_COLUMNS,
@@ -20,6 +21,7 @@ from .rows import (
     name_checksum,
     number,
     read_event,
+    read_facts,
     read_keyed,
     read_snapshot,
 )
@@ -36,12 +38,14 @@ _IDS_MAX = 900
 _SELECT_STREAM = (
     "SELECT s.key, (SELECT max(version) FROM events WHERE stream = s.key),"
     " (SELECT stream FROM events WHERE stream > s.key ORDER BY stream, version LIMIT 1),"
-    " (SELECT version FROM events WHERE stream > s.key ORDER BY stream, version LIMIT 1) FROM streams AS s"
+    " (SELECT version FROM events WHERE stream > s.key ORDER BY stream, version LIMIT 1),"
+    " (SELECT max(version) FROM snapshots WHERE stream = s.key) FROM streams AS s"
     " WHERE s.category = (SELECT key FROM categories WHERE name = ?) AND s.id = ?"
 )
 _SELECT_EVENTS = f"SELECT {EVENT_COLUMNS} FROM events WHERE stream = ? AND version"
 _SELECT_SNAPSHOTS = f"SELECT {SNAPSHOT_COLUMNS} FROM snapshots WHERE stream = ?"
-_NEWEST_SNAPSHOT = "SELECT max(version) FROM snapshots WHERE stream = ?"
+_SELECT_USABLE = f"{_SELECT_SNAPSHOTS} AND schema = ? AND version <= ? ORDER BY version DESC"
+_SELECT_TAIL = f"{_SELECT_EVENTS} > ? ORDER BY version LIMIT ?"
 # LEFT JOIN: an event whose stream row is gone must raise, not vanish from the page.
 _SELECT_ALL = (
     f"SELECT {', '.join(f'e.{column}' for column in EVENT_COLUMNS.split(', '))},"
@@ -59,13 +63,14 @@ _SELECT_LOST = (
 
 class _Found(NamedTuple):
     """A stream as the file has it now. `key` 0: nobody has written to it. `name`: its checksum. `following`: stream
-    and version of what the index has after it; zeros: nothing."""
+    and version of what the index has after it; zeros: nothing. `newest`: the version of its newest snapshot, or 0."""
 
     stream: StreamId
     key: int
     head: int
     name: int
     following: tuple[int, int]
+    newest: int
 
 
 class SqliteReader:
@@ -88,61 +93,63 @@ class SqliteReader:
     def load(self, batch: Sequence[Load]) -> list[Loaded | JournalError]:
         """See `Store.load`."""
         with self._transaction():
-            return answer_loads(batch, self._load)
+            epochs = {owner: self._epoch(owner) for owner in {load.owner for load in batch if load.owner}}
+            return answer_loads(batch, partial(self._load, epochs))
 
-    def _load(self, load: Load) -> Loaded | JournalError:
-        if load.owner and (fenced := self._check_epoch(load.owner, load.epoch)):
-            return fenced
+    def _load(self, epochs: Mapping[str, int], load: Load) -> tuple[Loaded | JournalError, int]:
+        if load.owner and (fenced := self._fenced_unless(load.owner, load.epoch, epochs[load.owner])):
+            return fenced, 0
         try:
             found = self._find(load.stream)
             snapshot = self._usable_snapshot(found, load)
-            after = snapshot.version if snapshot else 0
+            after = snapshot.version if snapshot else bounded(load.after)
             self._check_head(found)
-            self._check_snapshots(found)
-            events = self._events_after(found, after, load.limit)
+            _check_snapshots(found)
+            events, size = self._facts_after(found, after, bounded(load.limit))
         except CorruptRecord as error:
-            return error
+            return error, 0
         except UnicodeEncodeError as error:
-            return Unstorable("the stream's name", str(error))
+            return Unstorable("the stream's name", str(error)), 0
         except sqlite3.DatabaseError as error:
             if not is_rotten(error):
                 raise
-            return _rotten(str(load.stream), error)
+            return _rotten(str(load.stream), error), 0
         except ROTTEN as error:
-            return _rotten(str(load.stream), error)
-        return Loaded(snapshot=snapshot, events=tuple(events), head=found.head)
+            return _rotten(str(load.stream), error), 0
+        size += len(snapshot.payload) if snapshot else 0
+        return Loaded(snapshot=snapshot, events=tuple(events), head=found.head), size
+
+    def _facts_after(self, found: _Found, after: int, limit: int) -> tuple[list[Fact], int]:
+        if limit == 0 or after >= found.head:
+            return [], 0
+        rows = self._connection.execute(_SELECT_TAIL, (found.key, after, limit))
+        page, size = read_facts(found.stream, found.name, rows, after)
+        if not page:
+            raise CorruptRecord(str(found.stream), after + 1, 0, "this version is missing")
+        self.rows_read += len(page)
+        return page, size
 
     def _usable_snapshot(self, found: _Found, load: Load) -> Snapshot | None:
-        if not load.schema or not found.key:
+        if not load.schema or load.after or not found.newest:
             return None
         newest = found.head if load.snapshot_max is None else min(found.head, load.snapshot_max)
-        rows = self._connection.execute(
-            f"{_SELECT_SNAPSHOTS} AND schema = ? AND version <= ? ORDER BY version DESC",
-            (found.key, load.schema, newest),
-        )
-        for row in rows:
+        for row in self._connection.execute(_SELECT_USABLE, (found.key, load.schema, newest)):
             self.rows_read += 1
             if snapshot := read_snapshot(found.stream, found.name, row):
                 return snapshot
         return None
 
-    def _check_snapshots(self, found: _Found) -> None:
-        """A snapshot of a version that the stream does not reach was taken of events that are not there any more. New
-        ones must not take their versions: the snapshot would pass for a snapshot of those."""
-        (newest,) = self._connection.execute(_NEWEST_SNAPSHOT, (found.key,)).fetchone()
-        if newest is not None and newest > found.head:
-            problem = f"there is a snapshot of version {newest}: the events up to it are missing"
-            raise CorruptRecord(str(found.stream), found.head + 1, 0, problem)
-
     def confirm(self, owner: str, epoch: int) -> None:
         """See `Store.confirm`."""
         with self._transaction():
-            if fenced := self._check_epoch(owner, epoch):
+            if fenced := self._fenced_unless(owner, epoch, self._epoch(owner)):
                 raise fenced
 
-    def _check_epoch(self, owner: str, epoch: int) -> Fenced | None:
+    def _epoch(self, owner: str) -> int:
         row = self._connection.execute("SELECT max(epoch) FROM owners WHERE owner = ?", (owner,)).fetchone()
-        current = row[0] or 0
+        return row[0] or 0
+
+    def _fenced_unless(self, owner: str, epoch: int, current: int) -> Fenced | None:
         if current and epoch == current:
             return None
         self.fenced += 1
@@ -190,8 +197,9 @@ class SqliteReader:
         row = self._connection.execute(_SELECT_STREAM, stream).fetchone()
         if row is None and not self._has_all_names():
             raise CorruptRecord(str(stream), 0, 0, "it is not in the index of names, which is damaged")
-        key, head, next_key, next_version = row or (0, 0, 0, 0)
-        return _Found(stream, key, head or 0, name_checksum(stream), (next_key or 0, next_version or 0))
+        key, head, next_key, next_version, newest = row or (0, 0, 0, 0, 0)
+        following = next_key or 0, next_version or 0
+        return _Found(stream, key, head or 0, name_checksum(stream), following, newest or 0)
 
     def _has_all_names(self) -> bool:
         """Whether a name that is not found is not there. The index of names is compared with its table once, at the
@@ -344,6 +352,14 @@ class SqliteReader:
         finally:
             if not self._lost and self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+
+
+def _check_snapshots(found: _Found) -> None:
+    """A snapshot of a version that the stream does not reach was taken of events that are not there any more. New
+    ones must not take their versions: the snapshot would pass for a snapshot of those."""
+    if found.newest > found.head:
+        problem = f"there is a snapshot of version {found.newest}: the events up to it are missing"
+        raise CorruptRecord(str(found.stream), found.head + 1, 0, problem)
 
 
 def _check_contiguous(found: _Found, page: list[Recorded], versions: range, limit: int) -> None:

@@ -13,13 +13,14 @@ import msgspec
 
 from . import errors
 from .errors import CodecError, JournalError, JournalUnavailable, Unstorable
-from .records import Append, Appended, Load, Loaded
+from .records import Append, Appended, Load, Loaded, Recorded
 
 __all__ = [
     "decode_appended",
     "decode_appends",
     "decode_loaded",
     "decode_loads",
+    "decode_page",
     "encode",
     "encode_fitting",
     "encode_results",
@@ -34,6 +35,7 @@ _decode_appends = msgspec.msgpack.Decoder(list[Append]).decode
 _decode_loads = msgspec.msgpack.Decoder(list[Load]).decode
 _decode_appended = msgspec.msgpack.Decoder(list[tuple[Appended | None, Failure | None]]).decode
 _decode_loaded = msgspec.msgpack.Decoder(list[tuple[Loaded | None, Failure | None]]).decode
+_decode_page = msgspec.msgpack.Decoder(list[Recorded]).decode
 
 
 def encode_fitting(batch: Sequence[Any]) -> tuple[bytes, Mapping[int, JournalError]]:
@@ -84,6 +86,11 @@ def decode_appended(wire: bytes) -> list[Appended | JournalError]:
 def decode_loaded(wire: bytes) -> list[Loaded | JournalError]:
     """What `encode_results` made of a batch of loads; errors come back as themselves."""
     return _rebuild(_decoded(_decode_loaded, wire, "the answers to a batch of loads"))
+
+
+def decode_page(wire: bytes) -> list[Recorded]:
+    """What `encode` made of a page of events."""
+    return _decoded(_decode_page, wire, "a page of events")
 
 
 def _decoded(decode: Callable[[bytes], T], wire: bytes, what: str) -> T:

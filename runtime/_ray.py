@@ -29,6 +29,7 @@ from holdfast.journal.client import JournalClient
 from holdfast.journal.url import JournalUrl
 
 from .cluster import HostSpec, JournalSpec, PeerGone, WireError
+from .collector import Collector
 from .config import Config
 from .dispatcher import Dispatcher
 from .errors import HostUnavailable, RuntimeClosed
@@ -242,6 +243,7 @@ class RayCluster:
         def make(end: Callable[[], None]) -> Resident:
             cluster = RayCluster(spec.journal, may_start_journal=False)
             home = RayHome(spec.journal, spec.placements, spec.config)
+            Collector().start()
             return HostResident(spec, cluster, home=home, pack=_packer.pack, on_gone=end)
 
         return await self._start(HOST + spec.owner, make, {"max_restarts": 0})

@@ -7,6 +7,7 @@ import pytest
 from hf_host import Again, Bench, Client, Log, Persistent, door, failure, turns
 
 from holdfast.actors import Overloaded
+from holdfast.actors import host as host_module
 from holdfast.actors.calls import Kind, Trace
 from holdfast.actors.cell import Phase
 from holdfast.actors.definition import definition_of
@@ -275,6 +276,20 @@ async def test_one_that_was_busy_for_long_does_not_keep_idle_ones_in_memory():
         bench.clock.advance(60)
         host.sweep()
         assert await host.live() == []
+
+
+async def test_a_sweep_sends_only_so_many_away_at_once(monkeypatch):
+    """The least recently used first, and says whether there may be more: calls have a turn in between."""
+    monkeypatch.setattr(host_module, "SWEPT_MAX", 2)
+    async with Bench() as bench:
+        host = await bench.host(idle_s=60)
+        client = Client(host)
+        for id in "abcde":
+            await client.call(id, "put", "x")
+        bench.clock.advance(60)
+        assert [host.sweep(), await host.live()] == [True, ["c", "d", "e"]]
+        assert [host.sweep(), await host.live()] == [True, ["e"]]
+        assert [host.sweep(), await host.live()] == [False, []]
 
 
 async def test_an_aggregate_is_passivated_when_asked():

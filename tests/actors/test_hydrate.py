@@ -5,6 +5,7 @@ import asyncio
 import msgspec
 import pytest
 from hf_host import Bench, Client
+from msgspec.structs import replace
 
 from holdfast.actors import Aggregate, HydrationFailed, command, event, on, query
 from holdfast.actors.definition import definition_of
@@ -41,13 +42,18 @@ DEFINITION = definition_of(Sum)
 STREAM = StreamId("sum", "a")
 
 
-async def fill(bench, count, stream=STREAM):
-    """`count` events that add 1, straight to the store."""
+async def fill(bench, count, stream=STREAM, rotten=0):
+    """`count` events that add 1, straight to the store; the one of version `rotten` says nothing that can be read."""
     epoch = await bench.journal.claim("seed", "seed")
     payload = msgspec.msgpack.encode({"amount": 1})
     for start in range(0, count, 5_000):
         events = tuple(
-            NewEvent(type="test_hydrate.added", payload=payload, command_id=f"c{start + n}", recorded_at=0)
+            NewEvent(
+                type="test_hydrate.added",
+                payload=b"\xc1" if start + n + 1 == rotten else payload,
+                command_id=f"c{start + n}",
+                recorded_at=0,
+            )
             for n in range(min(5_000, count - start))
         )
         (result,) = await bench.store.append(
@@ -78,7 +84,7 @@ async def test_events_are_read_page_by_page(count):
         found = await hydrate(DEFINITION, STREAM, bench.journal, page=10)
         assert (found.instance.total, found.instance.version, found.version) == (count, count, count)
         assert found.rows_read == count
-        assert bench.store.calls["read_stream"] == (count - 1) // 10
+        assert bench.store.calls["load"] == (count + 9) // 10
 
 
 async def test_a_snapshot_and_the_events_after_it_are_read_and_nothing_else():
@@ -144,7 +150,7 @@ async def test_events_that_come_while_it_reads_are_not_mixed_in():
     """The state is that of one moment: when the first page was read."""
     async with Bench() as bench:
         await fill(bench, 25)
-        with bench.store.hold("read_stream") as disk:
+        with bench.store.hold("load", after=True) as disk:
             reading = asyncio.create_task(hydrate(DEFINITION, STREAM, bench.journal, page=10))
             await disk.reached.wait()
             extra = NewEvent(
@@ -171,31 +177,41 @@ async def test_a_missing_event_is_told_and_not_skipped():
     """A journal that somebody tampered with: at the start of a page or in its middle, the version is named."""
     async with Bench() as bench:
         await fill(bench, 30)
-        read_stream, load = bench.store.read_stream, bench.store.load
+        load = bench.store.load
 
-        async def without_15(*args, **how):
-            return [e for e in await read_stream(*args, **how) if e.version != 15]
+        def without(version):
+            async def found(batch):
+                loads = await load(batch)
+                return [replace(f, events=tuple(e for e in f.events if e.version != version)) for f in loads]
 
-        bench.store.read_stream = without_15
-        for page, missing in ((10, 15), (14, 15)):
+            return found
+
+        for page, missing in ((10, 15), (14, 15), (1000, 2)):
+            bench.store.load = without(missing)
             with pytest.raises(HydrationFailed) as told:
                 await hydrate(DEFINITION, STREAM, bench.journal, page=page)
             assert told.value.version == missing
-
-        async def without_2(batch):
-            found = await load(batch)
-            return [msgspec.structs.replace(f, events=tuple(e for e in f.events if e.version != 2)) for f in found]
-
-        bench.store.load = without_2
-        with pytest.raises(HydrationFailed) as told:
-            await hydrate(DEFINITION, STREAM, bench.journal)
-        assert told.value.version == 2
 
 
 async def test_a_corrupt_event_on_a_later_page_is_told():
     """As itself."""
     async with Bench() as bench:
         await fill(bench, 30)
-        bench.store.fail("read_stream", error=CorruptRecord("sum/a", 15, 15, "rot"))
+        load = bench.store.load
+
+        async def rotten(batch):
+            return [CorruptRecord("sum/a", 15, 15, "rot") if each.after else (await load([each]))[0] for each in batch]
+
+        bench.store.load = rotten
         with pytest.raises(CorruptRecord):
             await hydrate(DEFINITION, STREAM, bench.journal, page=10)
+
+
+async def test_the_next_page_is_asked_for_before_the_present_one_is_applied():
+    """And let go when the present one cannot be applied: what is told is its error."""
+    async with Bench() as bench:
+        await fill(bench, 600, rotten=290)
+        with pytest.raises(HydrationFailed) as told:
+            await hydrate(DEFINITION, STREAM, bench.journal, page=300)
+        assert told.value.version == 290
+        assert bench.store.calls["load"] == 2

@@ -38,6 +38,16 @@ async def test_a_load_without_a_snapshot_starts_at_version_one(journal):
         assert (versions(loaded.events), loaded.head, loaded.snapshot) == ([1, 2, 3], 5, None)
 
 
+async def test_a_load_after_a_version_is_the_page_that_follows_it(journal):
+    """Without a snapshot, whatever there is: the reader has what comes before."""
+    async with journal() as scribe:
+        await scribe.fill(5)
+        await scribe.snapshot(4)
+        for after, found in ((1, [2, 3, 4]), (3, [4, 5]), (5, []), (9, []), (1 << 70, [])):
+            loaded = await scribe.load(schema="s1", after=after, limit=3)
+            assert (versions(loaded.events), loaded.head, loaded.snapshot) == (found, 5, None)
+
+
 async def test_a_load_starts_right_after_the_newest_snapshot(journal):
     """Events before it are not read at all."""
     async with journal() as scribe:

@@ -180,7 +180,7 @@ def requests(data: bytes) -> None:
                 decode(await ask(data))
             except CodecError:
                 continue
-        at = len(await server.read_stream(StreamId("A", "after")))
+        at = len(wire.decode_page(await server.read_stream(StreamId("A", "after"))))
         event = NewEvent(type="t", payload=b"\x80", command_id="c", recorded_at=0)
         last = Append(stream=StreamId("A", "after"), owner="host", epoch=epoch, expected_version=at, events=(event,))
         (answer,) = wire.decode_appended(await server.append(wire.encode([last])))

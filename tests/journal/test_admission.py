@@ -230,11 +230,11 @@ async def check_any_request(server, batch):
         results = wire.decode_appended(await server.append(msgspec.msgpack.encode(batch)))
         assert len(results) == len(batch)
         assert all(isinstance(result, Appended | JournalError) for result in results)
-        at = len(await server.read_stream(ALICE))
+        at = len(wire.decode_page(await server.read_stream(ALICE)))
         last = append(epoch=epoch, expected_version=at)
         (done,) = wire.decode_appended(await server.append(wire.encode([last])))
         assert isinstance(done, Appended)
-        page = await server.read_all(after=before)
+        page = wire.decode_page(await server.read_all(after=before))
         assert [recorded.position for recorded in page] == list(range(before + 1, before + len(page) + 1))
     finally:
         await server.stop()

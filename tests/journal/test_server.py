@@ -134,8 +134,8 @@ async def test_it_answers_for_its_store():
     loaded = wire.decode_loaded(await server.load(wire.encode([Load(stream=a), Load(stream=a, owner="host", epoch=9)])))
     assert loaded[0].head == 2
     assert isinstance(loaded[1], Fenced)
-    assert [e.version for e in await server.read_stream(a, 0, 10, True)] == [2, 1]
-    assert [e.position for e in await server.read_all(1, 10, "Account")] == [2, 3]
+    assert [e.version for e in wire.decode_page(await server.read_stream(a, 0, 10, True))] == [2, 1]
+    assert [e.position for e in wire.decode_page(await server.read_all(1, 10, "Account"))] == [2, 3]
     assert await server.list_streams("Account", None, 10) == [(a, 2), (b, 1)]
     snapshot = Snapshot(stream=a, version=2, schema="s", payload=b"x")
     await server.save_snapshots([snapshot], 2)
