@@ -90,9 +90,9 @@ class JournalClient:
         """Hydrate, together with whatever else waits. The future raises that load's own `JournalError`."""
         return self._loads.submit(load)
 
-    async def claim(self, owner: str, incarnation: str) -> int:
+    async def claim(self, owner: str, incarnation: str, epoch: int = 0) -> int:
         """See `Store.claim`."""
-        return int(await self.ask("claim", owner, incarnation))
+        return int(await self.ask("claim", owner, incarnation, *([epoch] if epoch else ())))
 
     async def confirm(self, owner: str, epoch: int) -> None:
         """See `Store.confirm`."""

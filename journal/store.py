@@ -11,7 +11,9 @@ the store is on disk, of the machine's power.
 assigned in commit order by the one writer: who sees position p has seen, or can read, all before it.
 
 **Fenced.** `claim` gives each owner's new incarnation a higher epoch. From then on appends and loads that carry
-an older epoch get `Fenced`, whatever version they expect. The newest claim wins.
+an older epoch get `Fenced`, whatever version they expect. The newest claim wins. A claim may also bring an epoch that
+partition 0 of the same journal has drawn (`partitioned.py`): it counts here as if it had been drawn here, unless a
+newer one has been here before it. Epochs of an owner then rise, but not by one.
 
 **Idempotent.** The same `Append` sent again (same stream, expected version, events and keyed replies, byte for
 byte) returns the same `Appended` and writes nothing, also after later appends. One that carries the same commands
@@ -63,8 +65,9 @@ class Store(ABC):
         """Release it. What was acknowledged stays. Closing twice is harmless."""
 
     @abstractmethod
-    async def claim(self, owner: str, incarnation: str) -> int:
-        """Make `incarnation` the owner called `owner` and return its epoch, one above the last (from 1)."""
+    async def claim(self, owner: str, incarnation: str, epoch: int = 0) -> int:
+        """Make `incarnation` the owner called `owner` and return its epoch: one above the last (from 1), or `epoch`
+        where that is not 0. Raises `Fenced` if `epoch` is below the current one, or another incarnation has it."""
 
     @abstractmethod
     async def confirm(self, owner: str, epoch: int) -> None:

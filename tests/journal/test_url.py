@@ -70,7 +70,7 @@ def test_options_are_read_with_their_types():
         ("sqlite:///a.db?cache_mib", "bad query field"),
         ("memory://name", "takes nothing after the slashes"),
         ("memory:///path", "takes nothing after the slashes"),
-        ("memory://?cache_mib=1", "unknown option 'cache_mib'; accepted are none"),
+        ("memory://?cache_mib=1", "unknown option 'cache_mib'; accepted are partitions"),
         ("http://[::1", "look at the brackets"),
     ],
 )

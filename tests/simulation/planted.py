@@ -85,8 +85,8 @@ def the_fence_is_skipped(right: Any) -> Any:
 def two_incarnations_get_one_epoch(right: Any) -> Any:
     """The second claim of a name gets the epoch of the first."""
 
-    async def claim(self: Any, owner: str, incarnation: str) -> int:
-        self._claims.setdefault(owner, [incarnation])
+    async def claim(self: Any, owner: str, incarnation: str, epoch: int = 0) -> int:
+        self._claims.setdefault(owner, {1: incarnation})
         return 1
 
     return claim
@@ -96,9 +96,9 @@ def two_incarnations_get_one_epoch(right: Any) -> Any:
 def a_claim_that_comes_again_fences_its_own_host(right: Any) -> Any:
     """The epoch is counted up for every request, not for every incarnation."""
 
-    async def claim(self: Any, owner: str, incarnation: str) -> int:
-        claims = self._claims.setdefault(owner, [])
-        claims.append(incarnation)
+    async def claim(self: Any, owner: str, incarnation: str, epoch: int = 0) -> int:
+        claims = self._claims.setdefault(owner, {})
+        claims[len(claims) + 1] = incarnation
         return len(claims)
 
     return claim
