@@ -73,6 +73,11 @@ class JournalClient:
         )
 
     @property
+    def parts(self) -> "tuple[JournalClient]":
+        """Itself: see `Journal.parts`."""
+        return (self,)
+
+    @property
     def appends_sent(self) -> int:
         """Appends handed to the journal, each a cell's batch."""
         return self._appends.items
