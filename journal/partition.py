@@ -47,5 +47,9 @@ WHOLE = Partition()
 
 
 def partition_of(stream: StreamId, count: int) -> int:
-    """The number of the partition that holds a stream, in a journal of `count`."""
-    return name_checksum(stream) % count
+    """The number of the partition that holds a stream, in a journal of `count`. A name that is no Unicode, and that no
+    journal can hold, is for the first one to refuse."""
+    try:
+        return name_checksum(stream) % count
+    except UnicodeEncodeError:
+        return 0

@@ -59,10 +59,7 @@ class PartitionedJournal:
         self.parts = tuple(parts)
 
     def _part(self, stream: StreamId) -> JournalClient:
-        try:
-            return self.parts[partition_of(stream, len(self.parts))]
-        except UnicodeEncodeError:  # a name that no journal can hold: any part says so
-            return self.parts[0]
+        return self.parts[partition_of(stream, len(self.parts))]
 
     # Owners and aggregate types
 

@@ -162,7 +162,7 @@ class SimulatedCluster:
     def __init__(self, control: Control, process: Process) -> None:
         self._control, self._process = control, process
 
-    async def journal(self) -> SimulatedPeer:
+    async def journal(self, partition: int = 0) -> SimulatedPeer:
         """The journal server."""
         await self._trip("journal")
         return SimulatedPeer(self._control, self._control.journal)

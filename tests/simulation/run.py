@@ -115,7 +115,7 @@ class World:
         self.network = Network(self.clock, self.faults)
         self.network.saw, self.network.watch = self._note_request, self._check_answer
         self._asked: dict[tuple[str, int], StreamId] = {}
-        resident_module.open_store = lambda url: SimulatedStore(self.disk)
+        resident_module.open_store = lambda url, partition: SimulatedStore(self.disk)
         self.step_s = chance.choice((0.00001, 0.00001, 0.0001))
         spec = JournalSpec(namespace="simulation", url="sqlite:////simulated.db", volatile=False)
         self.control = Control(self.clock, self.network, self.faults, spec, self.step_s)
