@@ -34,7 +34,7 @@ def of(number: int, count: int = 2) -> str:
 @pytest.mark.parametrize("placement", [Dedicated(), Sharded(2)], ids=["dedicated", "sharded"])
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 async def test_commands_replies_and_state_are_as_without_partitions(kind: str, placement: Any, tmp_path: Path) -> None:
-    """Calls between partitions, idempotency keys, time travel and passivation included; files open again as they were."""
+    """Calls between partitions, keys, time travel and passivation included; files open again as they were."""
     url = "memory://?partitions=3" if kind == "memory" else f"sqlite:///{tmp_path}/j.db?partitions=3"
     async with Runtime.local(url, placement=placement) as runtime:
         assert runtime.partitions == 3
