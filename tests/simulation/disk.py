@@ -62,7 +62,8 @@ class Entry:
 class Disk:
     """What lasts. `problems`: writes that should never have come this far."""
 
-    def __init__(self, faults: Faults) -> None:
+    def __init__(self, faults: Faults, beside: "Disk | None" = None) -> None:
+        """`beside`: the disk of the journal's first partition. What is noted of all of them stands together."""
         self.faults = faults
         self.log: list[Entry] = []
         self.image = MemoryStore()
@@ -74,6 +75,9 @@ class Disk:
         self.claims: dict[str, dict[int, str]] = {}
         self.problems: list[str] = []
         self.repairs = 0
+        if beside is not None:
+            self.senders, self.durable, self.written = beside.senders, beside.durable, beside.written
+            self.versions, self.problems = beside.versions, beside.problems
 
     def take(self, process: Process) -> None:
         """Be its writer: the only one as long as that process lives. What was cut short is dropped."""
