@@ -126,7 +126,8 @@ class Runtime:
     ) -> "Opening":
         """Open the journal at `url` on a Ray cluster. Use it as `async with`, `await`, or, blocking, as `with`.
 
-        `url`: `memory://`, `sqlite:///relative.db`, `sqlite:////absolute.db`, `postgres://user@host/database`.
+        `url`: `memory://`, `sqlite:///relative.db`, `sqlite:////absolute.db`, `postgres://user@host/database`; with
+        `?partitions=n` a journal of several writers.
         `address`: of the Ray cluster to join (`"auto"`: the one on this machine); None uses the Ray that this process
         already has, or starts one that ends with the runtime. `namespace`: keeps several journals in one cluster
         apart. `placement`: of all types, or a mapping from types to placements (`Dedicated()` for those not in it).
