@@ -8,7 +8,8 @@ append that fails its check fails alone, its neighbours are written.
 the store is on disk, of the machine's power.
 
 **Ordered.** Versions of a stream are contiguous from 1. Positions are contiguous from 1 over the whole journal (over
-each partition of one that has several: each has a store of its own, and knows of no other), assigned in commit order by the one writer: who sees position p has seen, or can read, all before it.
+each partition of one that has several: each has a store of its own, and knows of no other), assigned in commit order
+by the one writer: who sees position p has seen, or can read, all before it.
 
 **Fenced.** `claim` gives each owner's new incarnation a higher epoch. From then on appends and loads that carry
 an older epoch get `Fenced`, whatever version they expect. The newest claim wins. A claim may also bring an epoch that

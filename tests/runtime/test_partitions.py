@@ -16,7 +16,7 @@ from holdfast.actors.definition import definition_of
 from holdfast.journal.errors import JournalOpenError, PartitionConflict
 from holdfast.journal.partition import partition_of
 from holdfast.journal.records import StreamId
-from holdfast.runtime import Config, Dedicated, HostLimits, Positions, Runtime, Sharded
+from holdfast.runtime import Config, Dedicated, HostLimits, NamespaceConflict, Positions, Runtime, Sharded
 
 IDS = [f"a{number}" for number in range(12)]
 CATEGORY = definition_of(Account).category
@@ -195,3 +195,7 @@ async def test_a_second_runtime_finds_every_partition(world: Any) -> None:
         async with world.open(placement=Sharded(1)) as second:
             assert [await second.get(Account, id).deposit(1) for id in IDS] == [2] * len(IDS)
             assert len([event async for event in second.read()]) == 2 * len(IDS)
+        world.url = f"sqlite:///{world.path}?partitions=3"
+        with pytest.raises(NamespaceConflict, match="partitions=2"):
+            async with world.open(placement=Sharded(1)):
+                pass
