@@ -11,7 +11,7 @@ READY := .venv/.ready
 help:
 	@echo "make demo    run the bank's loan applications, with two kills on the way (in about two minutes)"
 	@echo "make test    run every test, the fast ones first"
-	@echo "make simulate SEEDS=2000  the same classes in so many simulated worlds; SEED=4711 replays one"
+	@echo "make simulate SEEDS=2000  the same classes in so many simulated worlds; SEED=4711 replays one; PARTITIONS=2"
 	@echo "make soak MINUTES=5  a real cluster of three nodes, with kills and pauses of everything in it"
 	@echo "make fuzz    coverage-guided fuzzing of everything that reads bytes (FUZZ_SECONDS=60 of each)"
 	@echo "make bench   the measurements that the documents quote"
@@ -39,7 +39,8 @@ test: $(READY)
 	@$(BIN)/python -m pytest
 
 simulate: $(READY)
-	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),2000) --first $(or $(FIRST),0))
+	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),2000) --first $(or $(FIRST),0)) \
+		$(if $(PARTITIONS),--partitions $(PARTITIONS))
 
 soak: $(READY)
 	@$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED))

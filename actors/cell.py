@@ -22,7 +22,6 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeAlias
 
-from holdfast.journal.client import JournalClient
 from holdfast.journal.codec import CodecError
 from holdfast.journal.errors import (
     CorruptRecord,
@@ -34,6 +33,7 @@ from holdfast.journal.errors import (
     RecordTooLarge,
     Unstorable,
 )
+from holdfast.journal.journal import Journal
 from holdfast.journal.records import Append, Appended, KeyedReply, NewEvent, Snapshot, StoredReply, StreamId
 
 from .aggregate import Aggregate
@@ -77,7 +77,7 @@ class Surroundings(Protocol):
     definition: Definition
     owner: str
     epoch: int
-    journal: JournalClient
+    journal: Journal
     limits: HostLimits
     peers: Peers | None
     snapshots: SnapshotWriter

@@ -18,8 +18,8 @@ from typing import Any
 
 import msgspec
 
-from holdfast.journal.client import JournalClient
 from holdfast.journal.errors import Fenced, JournalError
+from holdfast.journal.journal import Journal
 from holdfast.journal.records import StreamId
 
 from .calls import Answer, Call, CallWire, Kind
@@ -74,7 +74,7 @@ class Host:
         name: str,
         incarnation: str,
         definition: Definition,
-        journal: JournalClient,
+        journal: Journal,
         *,
         peers: Peers | None = None,
         limits: HostLimits | None = None,
@@ -114,8 +114,13 @@ class Host:
         return f"<host {self.owner} epoch {self.epoch} with {self._live} live>"
 
     async def start(self) -> None:
-        """Claim the name at the journal: from now on every earlier incarnation is fenced."""
-        self.epoch = await self.journal.claim(self.owner, self.incarnation)
+        """Claim the name at the journal: from now on every earlier incarnation is fenced. One that is fenced itself
+        before it has started, by a newer claim that came to a partition first, serves nobody."""
+        try:
+            self.epoch = await self.journal.claim(self.owner, self.incarnation)
+        except Fenced as error:
+            self.was_fenced(error)
+            return
         if self._sweeper is None:
             self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
 

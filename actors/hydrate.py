@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from holdfast.journal.client import JournalClient
+from holdfast.journal.journal import Journal
 from holdfast.journal.records import Fact, Load, Snapshot, StreamId
 
 from .aggregate import Aggregate
@@ -41,7 +41,7 @@ class Hydrated:
 async def hydrate(
     definition: Definition,
     stream: StreamId,
-    journal: JournalClient,
+    journal: Journal,
     *,
     owner: str = "",
     epoch: int = 0,

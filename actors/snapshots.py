@@ -9,7 +9,7 @@ import asyncio
 import logging
 from itertools import islice
 
-from holdfast.journal.client import JournalClient
+from holdfast.journal.journal import Journal
 from holdfast.journal.records import Snapshot, StreamId
 
 from .aggregate import Aggregate
@@ -41,7 +41,7 @@ class SnapshotWriter:
 
     def __init__(
         self,
-        journal: JournalClient,
+        journal: Journal,
         *,
         keep: int,
         bytes_max: int,

@@ -1,6 +1,7 @@
 """The journal: where events are kept, and the server in front of it.
 
-`open_store` gives the `Store` that a URL names; `JournalServer` serves one, `JournalClient` talks to it.
+`open_store` gives the `Store` that a URL names; `JournalServer` serves one, `JournalClient` talks to it. A journal in
+partitions has a store, a server and a client for each; `PartitionedJournal` makes one `Journal` of the clients.
 `holdfast.journal.testing` has a store that fails on demand.
 """
 
@@ -23,12 +24,17 @@ from .errors import (
     JournalUnavailable,
     JournalUrlError,
     NotAJournal,
+    PartitionConflict,
     PlacementConflict,
     RecordTooLarge,
     Unstorable,
     VersionConflict,
 )
+from .journal import Journal
 from .memory import MemoryStore
+from .partition import PARTITIONS_MAX, Partition, partition_of
+from .partitioned import PartitionedJournal
+from .positions import Positions
 from .postgres import PostgresStore
 from .records import (
     Append,
@@ -51,6 +57,7 @@ from .store import Store
 from .url import JournalUrl, open_store
 
 __all__ = [
+    "PARTITIONS_MAX",
     "Append",
     "Appended",
     "CodecError",
@@ -59,6 +66,7 @@ __all__ = [
     "Fact",
     "Fenced",
     "HoldfastError",
+    "Journal",
     "JournalBusy",
     "JournalClient",
     "JournalError",
@@ -80,7 +88,11 @@ __all__ = [
     "MemoryStore",
     "NewEvent",
     "NotAJournal",
+    "Partition",
+    "PartitionConflict",
+    "PartitionedJournal",
     "PlacementConflict",
+    "Positions",
     "PostgresStore",
     "RecordTooLarge",
     "Recorded",
@@ -94,4 +106,5 @@ __all__ = [
     "Unstorable",
     "VersionConflict",
     "open_store",
+    "partition_of",
 ]

@@ -11,7 +11,16 @@ from .errors import JournalError, RecordTooLarge, Unstorable
 from .pages import NUMBER_MAX
 from .records import Append, KeyedReply, NewEvent, StreamId
 
-__all__ = ["NAME_BYTES_MAX", "REQUEST_BYTES_MAX", "check_ids", "check_name", "check_request", "check_stream", "refusal"]
+__all__ = [
+    "NAME_BYTES_MAX",
+    "REQUEST_BYTES_MAX",
+    "check_epoch",
+    "check_ids",
+    "check_name",
+    "check_request",
+    "check_stream",
+    "refusal",
+]
 
 NAME_BYTES_MAX = 1024
 """Bytes, in UTF-8, of whatever names something: stream ids, owners, types of events, ids of commands, keys."""
@@ -93,6 +102,12 @@ def check_ids(ids: Sequence[str]) -> None:
             id.encode()
         except UnicodeEncodeError as error:
             raise Unstorable("id of a command", str(error)) from None
+
+
+def check_epoch(owner: str, epoch: int) -> None:
+    """Raise `Unstorable` for what can be no epoch."""
+    if not isinstance(epoch, int) or not 0 <= epoch <= NUMBER_MAX:
+        raise Unstorable(f"an epoch of owner {owner!r}", "epochs count from 0, in 64 bits")
 
 
 def check_name(what: str, name: str) -> None:

@@ -10,7 +10,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
-from .batcher import Batcher
+from .batcher import Answered, Batcher
 from .errors import (
     CorruptRecord,
     JournalBusy,
@@ -73,6 +73,11 @@ class JournalClient:
         )
 
     @property
+    def parts(self) -> "tuple[JournalClient]":
+        """Itself: see `Journal.parts`."""
+        return (self,)
+
+    @property
     def appends_sent(self) -> int:
         """Appends handed to the journal, each a cell's batch."""
         return self._appends.items
@@ -86,7 +91,7 @@ class JournalClient:
         """Append, together with whatever else waits. The future raises that append's own `JournalError`."""
         return self._appends.submit(append, size)
 
-    def hand_over(self, append: Append, size: int, answered: Callable[[Appended | Exception], None]) -> None:
+    def hand_over(self, append: Append, size: int, answered: Answered[Appended]) -> None:
         """The same for callers that have very many under way: `answered` gets the answer, or the error. Raises
         `JournalBusy` when too much waits."""
         self._appends.put(append, size, answered)
@@ -95,9 +100,9 @@ class JournalClient:
         """Hydrate, together with whatever else waits. The future raises that load's own `JournalError`."""
         return self._loads.submit(load)
 
-    async def claim(self, owner: str, incarnation: str) -> int:
+    async def claim(self, owner: str, incarnation: str, epoch: int = 0) -> int:
         """See `Store.claim`."""
-        return int(await self.ask("claim", owner, incarnation))
+        return int(await self.ask("claim", owner, incarnation, *([epoch] if epoch else ())))
 
     async def confirm(self, owner: str, epoch: int) -> None:
         """See `Store.confirm`."""

@@ -7,6 +7,7 @@
         │   ├── NotAJournal        something else stands at that path
         │   ├── JournalReadOnly    the file or its folder cannot be written
         │   ├── JournalTooNew      written by a newer release: upgrade
+        │   ├── PartitionConflict  made with another number of partitions: open it with that one
         │   └── JournalLocked      another process writes it: the error says who
         ├── VersionConflict        someone else appended first: hydrate and decide again
         ├── Fenced                 a newer owner claimed the name: stop at once
@@ -46,6 +47,7 @@ __all__ = [
     "JournalUnavailable",
     "JournalUrlError",
     "NotAJournal",
+    "PartitionConflict",
     "PlacementConflict",
     "RecordTooLarge",
     "Unstorable",
@@ -103,6 +105,19 @@ class JournalTooNew(JournalOpenError):
 
     def __str__(self) -> str:
         return f"journal {self.path}: has schema {self.found}, this release reads up to {self.supported}"
+
+
+class PartitionConflict(JournalOpenError):
+    """What stands there is another partition, or one of another count, than was asked for. Open the journal with the
+    count it was created with: a stream would be looked for, and written, where it is not. Nothing was changed."""
+
+    def __init__(self, path: str, recorded: str, asked: str) -> None:
+        super().__init__(path, "")
+        self.args = (path, recorded, asked)
+        self.recorded, self.asked = recorded, asked
+
+    def __str__(self) -> str:
+        return f"journal {self.path}: is {self.recorded} and was opened as {self.asked}; the count is fixed for ever"
 
 
 class JournalLocked(JournalOpenError):

@@ -48,7 +48,7 @@ class MemoryStore(Store):
     def __init__(self) -> None:
         self._events: list[Recorded] = []  # position p stands at index p - 1
         self._streams: dict[StreamId, _Stream] = {}
-        self._claims: dict[str, list[str]] = {}  # owner: its incarnations; epoch e stands at index e - 1
+        self._claims: dict[str, dict[int, str]] = {}  # owner: its incarnations by epoch, the newest last
         self._registrations: dict[str, Registration] = {}
         self._appends = self._commits = self._rows_read = self._fenced = self._conflicts = 0
 
@@ -60,19 +60,22 @@ class MemoryStore(Store):
 
     # Owners and aggregate types
 
-    async def claim(self, owner: str, incarnation: str) -> int:
+    async def claim(self, owner: str, incarnation: str, epoch: int = 0) -> int:
         assert owner, "an owner has a name: the empty one means a bystander"
-        claims = self._claims.setdefault(owner, [])
-        if incarnation not in claims:
-            claims.append(incarnation)
-        return claims.index(incarnation) + 1
+        claims = self._claims.setdefault(owner, {})
+        newest = next(reversed(claims), 0)
+        if epoch and (epoch < newest or claims.get(epoch, incarnation) != incarnation):
+            raise Fenced(owner, epoch, newest)
+        known = next((e for e in reversed(claims) if claims[e] == incarnation), newest + 1)
+        claims[epoch or known] = incarnation
+        return epoch or known
 
     async def confirm(self, owner: str, epoch: int) -> None:
         if fenced := self._check_epoch(owner, epoch):
             raise fenced
 
     def _check_epoch(self, owner: str, epoch: int) -> Fenced | None:
-        current = len(self._claims.get(owner, ()))
+        current = next(reversed(self._claims.get(owner, {})), 0)
         if current and epoch == current:
             return None
         self._fenced += 1

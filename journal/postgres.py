@@ -11,6 +11,7 @@ import logging
 from collections.abc import Sequence
 
 from .errors import JournalError, JournalUnavailable
+from .partition import WHOLE, Partition
 from .postgres_door import PostgresDoor
 from .postgres_reader import PostgresReader
 from .postgres_session import PostgresAddress, PostgresOptions
@@ -38,11 +39,20 @@ class PostgresStore(Store):
     """A `Store` in the database at `address`. Beside its own `JournalOpenError`s, `open` raises `JournalUnavailable`
     where no server answers: it may later."""
 
-    def __init__(self, address: PostgresAddress, options: PostgresOptions | None = None, *, name: str = "") -> None:
-        """`name`: how the journal is called in errors; no secret may be in it."""
+    def __init__(
+        self,
+        address: PostgresAddress,
+        options: PostgresOptions | None = None,
+        *,
+        name: str = "",
+        partition: Partition = WHOLE,
+    ) -> None:
+        """`options`: of the journal; `partition`: which one of it. `name`: how the journal is called in errors; no
+        secret may be in it."""
         options = options or PostgresOptions()
-        self._name = name or f"postgres://{address.host}:{address.port}/{address.database}?schema={options.schema}"
-        self._door = PostgresDoor(address, options, self._name)
+        name = name or f"postgres://{address.host}:{address.port}/{address.database}?schema={options.schema}"
+        self._name = f"{name} ({partition})" if partition.number else name
+        self._door = PostgresDoor(address, options, self._name, partition)
         self._opened: tuple[PostgresWriter, PostgresReader] | None = None
 
     def __repr__(self) -> str:
@@ -77,8 +87,8 @@ class PostgresStore(Store):
 
     # Writing
 
-    async def claim(self, owner: str, incarnation: str) -> int:
-        return await self._writer().claim(owner, incarnation)
+    async def claim(self, owner: str, incarnation: str, epoch: int = 0) -> int:
+        return await self._writer().claim(owner, incarnation, epoch)
 
     async def register(self, category: str, placement: str, code: str) -> Registration:
         return await self._writer().register(category, placement, code)

@@ -10,7 +10,8 @@ is settled by then: the server gives a session's lock away after it has ended th
 that it remembered is forgotten, for somebody else may have been the writer in between.
 
 1. The lock. From here on nobody else changes anything.
-2. The schema: looked at, created when it is missing or empty, migrated, each step one transaction.
+2. The schema: looked at, created when it is missing or empty, migrated, each step one transaction. The first of
+   several partitions creates all of them, in one transaction; so one that is missing beside it has been lost.
 3. The epoch, raised by one: whoever wrote before does not any more.
 """
 
@@ -18,20 +19,33 @@ import asyncio
 import hashlib
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 
-from .errors import JournalError, JournalLocked, JournalOpenError, JournalReadOnly, JournalTooNew, NotAJournal
+from .errors import (
+    JournalError,
+    JournalLocked,
+    JournalOpenError,
+    JournalReadOnly,
+    JournalTooNew,
+    JournalUnavailable,
+    NotAJournal,
+    PartitionConflict,
+)
+from .partition import WHOLE, Partition
 from .postgres_session import PostgresAddress, PostgresOptions, Session, StatementFailed
 
 __all__ = ["PostgresDoor", "Taken", "ours"]
 
 APPLICATION = "holdfast"
 
-_MIGRATIONS = ("postgres.sql",)
+_MIGRATIONS = ("postgres.sql", "postgres_2.sql")
 """The script at index n takes a journal from schema n to n + 1. Append to it; never edit one that was released."""
+
+_PARTITIONED = 2
+"""The schema from which on a journal records which partition it is."""
 
 _LOCK_RETRY_S = 0.05
 
@@ -46,6 +60,8 @@ _HOLDER = (
 )
 _TAKE = "UPDATE writer SET epoch = epoch + 1, backend = pg_backend_pid(), holder = $1 RETURNING epoch"
 _MIGRATED = "UPDATE journal SET schema = {schema};"
+_CREATED = "UPDATE journal SET partition = {0.number}, partitions = {0.count};"
+_RECORDED = 'SELECT partition, partitions FROM "{schema}".journal'
 
 _END = "SELECT pg_terminate_backend($1, $2)"
 _END_MS = 5000
@@ -66,10 +82,13 @@ class Taken:
 class PostgresDoor:
     """The way in to one journal. Remembers the epoch at which it was last taken through here."""
 
-    def __init__(self, address: PostgresAddress, options: PostgresOptions, path: str) -> None:
-        """`path`: how the journal is called in errors."""
-        self.address, self.options, self.path = address, options, path
-        digest = hashlib.sha256(f"{APPLICATION}/{options.schema}".encode()).digest()
+    def __init__(
+        self, address: PostgresAddress, options: PostgresOptions, path: str, partition: Partition = WHOLE
+    ) -> None:
+        """`options`: of the journal; those of a partition have another schema. `path`: how it is called in errors."""
+        self._journal, self.partition = options, partition
+        self.address, self.options, self.path = address, _options_of(options, partition), path
+        digest = hashlib.sha256(f"{APPLICATION}/{self.options.schema}".encode()).digest()
         self._lock = int.from_bytes(digest[:8], "big", signed=True)
         self._epoch = 0
 
@@ -135,17 +154,56 @@ class PostgresDoor:
     # The schema
 
     async def _migrate(self, session: Session) -> None:
-        """Bring it to the newest schema, one transaction for each step."""
-        tables = [row[0] for row in await session.fetch(_TABLES, self.options.schema)]
-        found = await self._identity(session, tables)
-        before = "" if tables else f'CREATE SCHEMA "{self.options.schema}";\n'
-        for schema, script in enumerate(_MIGRATIONS[found:], found + 1):
-            statements = (Path(__file__).parent / script).read_text(encoding="utf-8")
-            await session.run(f"{before}{statements}\n{_MIGRATED.format(schema=schema)}")
-            before = ""
+        """Bring it to the newest schema: a new journal in one transaction, an older one in one for each step."""
+        await self._check_made(session)
+        found = await self.identity(session)
+        if not found:
+            await self._create(session)
+            return
+        recorded = await self.recorded(session, found)
+        if recorded != self.partition:
+            raise PartitionConflict(self.path, str(recorded), str(self.partition))
+        for schema in range(found + 1, len(_MIGRATIONS) + 1):
+            await session.run(_step(schema))
 
-    async def _identity(self, session: Session, tables: list[str | None]) -> int:
-        """Which schema it has; 0 if nothing stands there."""
+    async def _check_made(self, session: Session) -> None:
+        """A partition other than the first is there if that one is, or has been lost."""
+        if not self.partition.number:
+            return
+        if not any(await self._tables(session, self._journal)):  # looked at first: once it is there, all are
+            raise JournalUnavailable(f"{self.path}: its partitions have not been made yet")
+        if not any(await self._tables(session, self.options)):
+            there, gone = self._journal.schema, self.options.schema
+            raise JournalOpenError(self.path, f"it has been lost: the schema {there} is there, {gone} is not")
+
+    async def _create(self, session: Session) -> None:
+        """All partitions in one transaction: there are none, or all of them."""
+        script = ""
+        for partition in (*self.partition.others, self.partition):
+            schema = _options_of(self._journal, partition).schema
+            tables = await self._tables(session, _options_of(self._journal, partition))
+            if any(tables):
+                raise JournalOpenError(self.path, f"it has been lost, or never was: there are tables in {schema}")
+            script += "" if tables else f'CREATE SCHEMA "{schema}";\n'
+            script += f"SELECT set_config('search_path', '\"{schema}\"', true);\n"
+            script += "\n".join(_step(number) for number in range(1, len(_MIGRATIONS) + 1))
+            script += _CREATED.format(partition)
+        await session.run(script)
+
+    async def _tables(self, session: Session, options: PostgresOptions) -> list[str | None]:
+        """The tables in a schema; no name if it is empty, nothing if there is no such schema."""
+        return [row[0] for row in await session.fetch(_TABLES, options.schema)]
+
+    async def recorded(self, session: Session, schema: int) -> Partition:
+        """Which partition it is, by its own word, if it has this schema."""
+        if schema < _PARTITIONED:
+            return WHOLE
+        ((number, count),) = await session.fetch(_RECORDED.format(schema=self.options.schema))
+        return Partition(number, count)
+
+    async def identity(self, session: Session) -> int:
+        """Which schema it has; 0 if nothing stands there. Raises `NotAJournal`, `JournalTooNew`."""
+        tables = await self._tables(session, self.options)
         if not any(tables):
             return 0
         what = f"its schema {self.options.schema} holds tables of another application"
@@ -164,6 +222,17 @@ class PostgresDoor:
         if found > len(_MIGRATIONS):
             raise JournalTooNew(self.path, found, len(_MIGRATIONS))
         return found
+
+
+def _step(schema: int) -> str:
+    """What takes tables to this schema from the one before."""
+    statements = (Path(__file__).parent / _MIGRATIONS[schema - 1]).read_text(encoding="utf-8")
+    return f"{statements}\n{_MIGRATED.format(schema=schema)}\n"
+
+
+def _options_of(journal: PostgresOptions, partition: Partition) -> PostgresOptions:
+    """Those of one of its partitions: the tables of each are in a schema of their own."""
+    return replace(journal, schema=f"{journal.schema}_{partition.suffix}") if partition.suffix else journal
 
 
 def ours() -> str:

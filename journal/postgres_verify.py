@@ -42,6 +42,8 @@ _FIRST = -(1 << 63)
 _ABSENT = ("42P01", "3F000")
 """No such table, no such schema."""
 
+_NO_SUCH_COLUMN = "42703"
+
 _DAMAGED = ("XX", "42P01", "42703")
 """What a statement fails with when something stored is wrong: a page or an index, a table or a column that is gone."""
 
@@ -147,23 +149,28 @@ class PostgresSource(Source):
             raise JournalUnavailable(f"{door.path}: {error}") from error
         source = cls(door, session)
         try:
-            await source._check_identity()
+            await source._check_identity(door)
         except BaseException:
             await session.close()
             raise
         return source
 
-    async def _check_identity(self) -> None:
+    async def _check_identity(self, door: PostgresDoor) -> None:
+        """That this is a journal, and which partition of one."""
+        foreign = NotAJournal(self.name, f"its schema {self._schema} holds tables of another application")
         try:
-            rows = await self._session.fetch("SELECT application FROM journal")
+            rows = await self._session.fetch("SELECT application, schema FROM journal")
+            if len(rows) != 1 or rows[0][0] != "holdfast":
+                raise foreign
+            self.partition = await door.recorded(self._session, rows[0][1])
         except SessionLost as error:
             raise JournalUnavailable(f"{self.name}: {error}") from error
         except StatementFailed as error:
             if error.state in _ABSENT:
                 raise JournalOpenError(self.name, f"there is no journal in its schema {self._schema}") from error
+            if error.state == _NO_SUCH_COLUMN:
+                raise foreign from error
             raise JournalOpenError(self.name, str(error)) from error
-        if [tuple(row) for row in rows] != [("holdfast",)]:
-            raise NotAJournal(self.name, f"its schema {self._schema} holds tables of another application")
 
     async def close(self) -> None:
         await self._session.close()

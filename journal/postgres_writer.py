@@ -31,10 +31,11 @@ CLAIMS_KEPT = 8
 _CLAIM = f"""{ME},
 known AS (SELECT max(epoch) AS newest, max(epoch) FILTER (WHERE incarnation = $3) AS own FROM owners WHERE owner = $2),
 new AS (INSERT INTO owners (owner, epoch, incarnation)
-        SELECT $2, coalesce(newest, 0) + 1, $3 FROM known WHERE own IS NULL AND EXISTS (SELECT FROM me)
+        SELECT $2, CASE $4::bigint WHEN 0 THEN coalesce(newest, 0) + 1 ELSE $4 END, $3 FROM known
+        WHERE CASE $4 WHEN 0 THEN own IS NULL ELSE coalesce(newest, 0) < $4 END AND EXISTS (SELECT FROM me)
         RETURNING epoch),
 old AS (DELETE FROM owners AS o USING new WHERE o.owner = $2 AND o.epoch <= new.epoch - {CLAIMS_KEPT})
-SELECT (SELECT count(*) FROM me), coalesce(own, (SELECT epoch FROM new)), coalesce((SELECT epoch FROM new), newest)
+SELECT (SELECT count(*) FROM me), coalesce((SELECT epoch FROM new), own), coalesce((SELECT epoch FROM new), newest)
 FROM known
 """
 _REGISTER = f"""{ME},
@@ -156,15 +157,18 @@ class PostgresWriter:
 
     # Owners and aggregate types
 
-    async def claim(self, owner: str, incarnation: str) -> int:
+    async def claim(self, owner: str, incarnation: str, epoch: int = 0) -> int:
         """See `Store.claim`. The answer is durable before it is given: an epoch is never handed out twice."""
         assert owner, "an owner has a name: the empty one means a bystander"
-        return await self._turns.run(lambda: self._claim(owner, incarnation))
+        return await self._turns.run(lambda: self._claim(owner, incarnation, epoch))
 
-    async def _claim(self, owner: str, incarnation: str) -> int:
-        _, epoch, newest = await self._turns.write(_CLAIM, *_bytes(f"owner {owner!r}", owner, incarnation))
+    async def _claim(self, owner: str, incarnation: str, epoch: int) -> int:
+        names = _bytes(f"owner {owner!r}", owner, incarnation)
+        _, own, newest = await self._turns.write(_CLAIM, *names, epoch)
         self._heads.claimed(owner, newest)
-        return int(epoch)
+        if epoch and not own == newest == epoch:
+            raise Fenced(owner, epoch, newest)
+        return int(own)
 
     async def register(self, category: str, placement: str, code: str) -> Registration:
         """See `Store.register`."""

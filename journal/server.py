@@ -8,7 +8,7 @@ Before this: a request arrived over the transport. After this: what was reported
 
 from collections.abc import Sequence
 
-from .admission import check_ids, check_name, check_request, check_stream, refusal
+from .admission import check_epoch, check_ids, check_name, check_request, check_stream, refusal
 from .batcher import Batcher
 from .errors import JournalError, JournalUnavailable
 from .records import (
@@ -74,11 +74,12 @@ class JournalServer:
         check_request(wire)
         return encode_results(await self.store.load(decode_loads(wire)))
 
-    async def claim(self, owner: str, incarnation: str) -> int:
+    async def claim(self, owner: str, incarnation: str, epoch: int = 0) -> int:
         """See `Store.claim`."""
         check_name("owner", owner)
         check_name("incarnation", incarnation)
-        return await self.store.claim(owner, incarnation)
+        check_epoch(owner, epoch)
+        return await self.store.claim(owner, incarnation, epoch)
 
     async def confirm(self, owner: str, epoch: int) -> None:
         """See `Store.confirm`."""

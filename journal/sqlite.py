@@ -18,6 +18,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 import aiosqlite
 
 from .errors import JournalError, JournalLocked, JournalOpenError, JournalReadOnly, JournalUnavailable
+from .partition import WHOLE, Partition
 from .records import (
     Append,
     Appended,
@@ -31,6 +32,7 @@ from .records import (
     StreamId,
 )
 from .sqlite_file import SqliteOptions, WriterLock, connect_reader, connect_writer, flush_log, inspect
+from .sqlite_partitions import check_made, make_others, partition_path
 from .sqlite_place import Place
 from .sqlite_reader import SqliteReader
 from .sqlite_writer import SqliteWriter
@@ -88,11 +90,19 @@ class _Thread(aiosqlite.Connection):
 
 
 class SqliteStore(Store):
-    """A `Store` in the SQLite file at `path`. Beside it stand its log (-wal, -shm) and its lock (.writer)."""
+    """A `Store` in the SQLite file at `path`, or in that of another partition of the journal there. Beside it stand its
+    log (-wal, -shm) and its lock (.writer)."""
 
-    def __init__(self, path: str | os.PathLike[str], options: SqliteOptions | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        options: SqliteOptions | None = None,
+        *,
+        partition: Partition = WHOLE,
+    ) -> None:
         # The lock stands beside the real file, so that two names of one journal are one journal.
-        self._path = Path(os.path.realpath(path))
+        self._journal, self._path = Path(os.path.realpath(path)), partition_path(path, partition)
+        self._partition = partition
         self._options = options or SqliteOptions()
         self._lock: WriterLock | None = None
         self._threads: list[_Thread] = []
@@ -103,10 +113,12 @@ class SqliteStore(Store):
             return
         try:
             await asyncio.to_thread(inspect, self._path)
+            await asyncio.to_thread(check_made, self._journal, self._partition)
             self._lock = await self._take_lock()
+            await asyncio.to_thread(make_others, self._journal, self._partition, self._options)
             await asyncio.to_thread(flush_log, self._path)
             place = Place(self._path)
-            writing = await self._start(lambda: connect_writer(self._path, self._options), place)
+            writing = await self._start(lambda: connect_writer(self._path, self._options, self._partition), place)
             reading = await self._start(lambda: connect_reader(self._path, self._options), place)
             place.mark()
         except OSError as error:
@@ -153,9 +165,9 @@ class SqliteStore(Store):
 
     # Writing
 
-    async def claim(self, owner: str, incarnation: str) -> int:
+    async def claim(self, owner: str, incarnation: str, epoch: int = 0) -> int:
         thread, writer = self._writer()
-        return await thread.run(writer.claim, owner, incarnation)
+        return await thread.run(writer.claim, owner, incarnation, epoch)
 
     async def register(self, category: str, placement: str, code: str) -> Registration:
         thread, writer = self._writer()

@@ -3,8 +3,8 @@
 A fresh start writes in this order; each crash leaves what the next start accepts:
 
 1. `<file>.writer`, the lock: the system drops it with the process that held it, whatever became of that.
-2. The schema with application_id and user_version, in one transaction in SQLite's rollback mode. A crash leaves
-   an empty file, or one that SQLite rolls back to empty: it is created again.
+2. The schema with application_id and user_version, and which partition it is, in one transaction in SQLite's
+   rollback mode. A crash leaves an empty file, or one that SQLite rolls back to empty: it is created again.
 3. WAL mode, which the file itself remembers. A crash before it leaves a journal that is switched now.
 
 The header of a file is looked at before SQLite, or a lock, comes near it: what is not ours stays as it was.
@@ -20,7 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from .errors import JournalFull, JournalOpenError, JournalReadOnly, JournalTooNew, NotAJournal
+from .errors import JournalFull, JournalOpenError, JournalReadOnly, JournalTooNew, NotAJournal, PartitionConflict
+from .partition import WHOLE, Partition
 
 __all__ = [
     "APPLICATION_ID",
@@ -30,14 +31,18 @@ __all__ = [
     "connect_writer",
     "inspect",
     "inspect_header",
+    "recorded_partition",
     "schema_script",
 ]
 
 APPLICATION_ID = 0x486F6C64
 """The four bytes "Hold", at offset 68 of every journal."""
 
-_MIGRATIONS = ("schema.sql",)
+_MIGRATIONS = ("schema.sql", "schema_2.sql")
 """The script at index n takes a journal from schema n to n + 1. Append to it; never edit one that was released."""
+
+_PARTITIONED = 2
+"""The schema from which on a journal records which partition it is."""
 
 _WAL_PAGES = 4000
 """Pages in the WAL before a commit moves them into the file. Four times SQLite's own: fewer, larger stalls."""
@@ -168,7 +173,7 @@ def flush_log(path: Path) -> None:
                 os.close(file)
 
 
-def connect_writer(path: Path, options: SqliteOptions) -> sqlite3.Connection:
+def connect_writer(path: Path, options: SqliteOptions, partition: Partition = WHOLE) -> sqlite3.Connection:
     """Open the one connection that writes, after creating or migrating the file. The lock is held."""
     try:
         connection = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_MS / 1000)
@@ -177,7 +182,7 @@ def connect_writer(path: Path, options: SqliteOptions) -> sqlite3.Connection:
     try:
         _prepare(connection, options)
         connection.execute("PRAGMA auto_vacuum = NONE")
-        _migrate(connection, path)
+        _migrate(connection, path, partition)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {options.synchronous}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
@@ -213,17 +218,35 @@ def _prepare(connection: sqlite3.Connection, options: SqliteOptions) -> None:
     connection.execute("PRAGMA recursive_triggers = ON")
 
 
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring the file to the newest schema, one transaction for each step."""
+def _migrate(connection: sqlite3.Connection, path: Path, partition: Partition) -> None:
+    """Bring the file to the newest schema: a new one in one transaction, an older one in one for each step."""
     if _pragma(connection, "application_id") or _pragma(connection, "schema_version"):
         _check_identity(path, _pragma(connection, "application_id"), _pragma(connection, "user_version"))
     found = _pragma(connection, "user_version")
-    for schema, script in enumerate(_MIGRATIONS[found:], found + 1):
-        statements = (Path(__file__).parent / script).read_text(encoding="utf-8")
-        connection.executescript(
-            f"BEGIN IMMEDIATE;\n{statements}\n"
-            f"PRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {schema};\nCOMMIT;"
-        )
+    recorded = recorded_partition(connection, path) if found else partition
+    if recorded != partition:
+        raise PartitionConflict(str(path), str(recorded), str(partition))
+    steps = [_step(schema, partition) for schema in range(found + 1, len(_MIGRATIONS) + 1)]
+    for statements in steps if found else ["".join(steps)]:
+        connection.executescript(f"BEGIN IMMEDIATE;\n{statements}COMMIT;")
+
+
+def _step(schema: int, partition: Partition) -> str:
+    """What takes a file to this schema from the one before."""
+    statements = (Path(__file__).parent / _MIGRATIONS[schema - 1]).read_text(encoding="utf-8")
+    if schema == _PARTITIONED:
+        statements += f"\nINSERT INTO journal VALUES (1, {partition.number}, {partition.count});"
+    return f"{statements}\nPRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {schema};\n"
+
+
+def recorded_partition(connection: sqlite3.Connection, path: Path) -> Partition:
+    """Which partition a file is that is a journal. Raises `JournalOpenError` if it does not say."""
+    if _pragma(connection, "user_version") < _PARTITIONED:
+        return WHOLE
+    rows = connection.execute("SELECT partition, partitions FROM journal").fetchall()
+    if len(rows) != 1 or not all(isinstance(number, int) for number in rows[0]):
+        raise JournalOpenError(str(path), "it does not say which partition of a journal it is")
+    return Partition(*rows[0])
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

@@ -16,10 +16,11 @@ from typing import Any, Self, TypeVar
 
 from .errors import CorruptRecord, JournalOpenError, JournalUnavailable, NotAJournal
 from .pages import PAGE_BYTES_MAX
+from .partition import Partition
 from .records import Recorded
 from .rows import EVENT_COLUMNS, KEYED_COLUMNS, SNAPSHOT_COLUMNS, number, read_event
 from .sqlite_damage import DAMAGED, damage, let_pass
-from .sqlite_file import inspect_header
+from .sqlite_file import inspect_header, recorded_partition
 from .verify_report import Problem
 from .verify_rows import Named, event_row, keyed_row, named, onward, snapshot_row, stream_row, text, weight
 from .verify_source import (
@@ -83,7 +84,9 @@ class SqliteSource(Source):
         except sqlite3.Error as error:
             raise JournalOpenError(str(path), str(error)) from error
         connection.text_factory = bytes
-        return cls(path, connection, (lambda: _state(path) == before) if alone else None)
+        source = cls(path, connection, (lambda: _state(path) == before) if alone else None)
+        source.partition = _partition(connection, path)
+        return source
 
     async def close(self) -> None:
         if self._closed:
@@ -310,6 +313,17 @@ class SqliteSource(Source):
         except asyncio.CancelledError:
             self._connection.interrupt()
             raise
+
+
+def _partition(connection: sqlite3.Connection, path: Path) -> Partition | None:
+    """Which one it says that it is; None if that cannot be read, or cannot be."""
+    try:
+        return recorded_partition(connection, path)
+    except JournalOpenError:
+        return None
+    except DAMAGED as error:
+        let_pass(error)
+        return None
 
 
 def _check_file(path: Path) -> None:

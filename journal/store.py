@@ -7,11 +7,14 @@ append that fails its check fails alone, its neighbours are written.
 **Durable.** When `append` returns, what it reports as `Appended` survives the loss of the process and, where
 the store is on disk, of the machine's power.
 
-**Ordered.** Versions of a stream are contiguous from 1. Positions are contiguous from 1 over the whole journal,
-assigned in commit order by the one writer: who sees position p has seen, or can read, all before it.
+**Ordered.** Versions of a stream are contiguous from 1. Positions are contiguous from 1 over the whole journal (over
+each partition of one that has several: each has a store of its own, and knows of no other), assigned in commit order
+by the one writer: who sees position p has seen, or can read, all before it.
 
 **Fenced.** `claim` gives each owner's new incarnation a higher epoch. From then on appends and loads that carry
-an older epoch get `Fenced`, whatever version they expect. The newest claim wins.
+an older epoch get `Fenced`, whatever version they expect. The newest claim wins. A claim may also bring an epoch that
+partition 0 of the same journal has drawn (`partitioned.py`): it counts here as if it had been drawn here, unless a
+newer one has been here before it. Epochs of an owner then rise, but not by one.
 
 **Idempotent.** The same `Append` sent again (same stream, expected version, events and keyed replies, byte for
 byte) returns the same `Appended` and writes nothing, also after later appends. One that carries the same commands
@@ -63,8 +66,9 @@ class Store(ABC):
         """Release it. What was acknowledged stays. Closing twice is harmless."""
 
     @abstractmethod
-    async def claim(self, owner: str, incarnation: str) -> int:
-        """Make `incarnation` the owner called `owner` and return its epoch, one above the last (from 1)."""
+    async def claim(self, owner: str, incarnation: str, epoch: int = 0) -> int:
+        """Make `incarnation` the owner called `owner` and return its epoch: one above the last (from 1), or `epoch`
+        where that is not 0. Raises `Fenced` if `epoch` is below the current one, or another incarnation has it."""
 
     @abstractmethod
     async def confirm(self, owner: str, epoch: int) -> None:

@@ -224,8 +224,8 @@ class FaultyStore(Store):
     async def close(self) -> None:
         await self._call("close", (), self._store.close)
 
-    async def claim(self, owner: str, incarnation: str) -> int:
-        return await self._call("claim", (), lambda: self._store.claim(owner, incarnation))
+    async def claim(self, owner: str, incarnation: str, epoch: int = 0) -> int:
+        return await self._call("claim", (), lambda: self._store.claim(owner, incarnation, epoch))
 
     async def confirm(self, owner: str, epoch: int) -> None:
         await self._call("confirm", (), lambda: self._store.confirm(owner, epoch))

@@ -5,6 +5,7 @@
     sqlite:////var/lib/orders.db?cache_mib=256      a file, by its absolute path
     postgres://ann@db.example/shop?schema=orders    tables in a schema of a PostgreSQL database
     postgres:///shop?host=/run/postgresql           the same, through a Unix socket
+    sqlite:///orders.db?partitions=4                any of them in partitions: see partition.py
 
 A file has three slashes and then the path: a path that starts with a slash makes it four. What a part cannot hold
 as itself (`?`, `#`, `%`, `@`, a space) is percent-encoded. A URL is checked whole before anything is opened.
@@ -23,6 +24,7 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urls
 
 from .errors import JournalUrlError
 from .memory import MemoryStore
+from .partition import PARTITIONS_MAX, Partition
 from .postgres import PostgresStore
 from .postgres_session import PostgresAddress, PostgresOptions
 from .sqlite import SqliteStore
@@ -34,11 +36,14 @@ __all__ = ["JournalUrl", "open_store"]
 _ACCEPTED = "memory://, sqlite:///relative.db, sqlite:////absolute.db, postgres://user@host/database"
 
 _POSTGRES_PORT = 5432
+_NAME_MAX = 63
+"""Characters of a name in PostgreSQL."""
 
 
-def open_store(url: str) -> Store:
-    """Construct the store that a URL names; `await store.open()` opens it. Raises `JournalUrlError`."""
-    return JournalUrl.parse(url).store()
+def open_store(url: str, partition: int = 0) -> Store:
+    """Construct the store that a URL names, of one partition; `await store.open()` opens it. The first one creates the
+    others. Raises `JournalUrlError`."""
+    return JournalUrl.parse(url).store(partition)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,14 +74,21 @@ class JournalUrl:
                 raise ValueError(f"names no kind of journal; accepted are {_ACCEPTED}")
             named = scheme.named(parts)
             options = _options(parts.query, scheme.options)
+            if options.get("partitions") == 1:  # as if nothing had been said: two URLs of one journal are equal
+                del options["partitions"]
             scheme.check(named, options)
             return cls(scheme=name, options=options, **named)
         except ValueError as error:
             raise JournalUrlError(_redact(url), str(error)) from None
 
-    def store(self) -> Store:
-        """The store, not opened."""
-        return _SCHEMES[self.scheme].store(self)
+    @property
+    def partitions(self) -> int:
+        """How many the journal has."""
+        return int(self.options.get("partitions", 1))
+
+    def store(self, partition: int = 0) -> Store:
+        """The store of one partition, not opened."""
+        return _SCHEMES[self.scheme].store(self, Partition(partition, self.partitions))
 
     @property
     def is_local_file(self) -> bool:
@@ -131,7 +143,7 @@ class _Scheme:
 
     named: Callable[[SplitResult], _Named]
     options: dict[str, Callable[[str], str | int | float]]
-    store: Callable[[JournalUrl], Store]
+    store: Callable[[JournalUrl, Partition], Store]
     check: Callable[[_Named, dict[str, str | int | float]], None] = _unchecked
 
 
@@ -213,7 +225,10 @@ def _decoded(text: str) -> str:
     return decoded
 
 
-def _one_host(named: _Named, options: dict[str, str | int | float]) -> None:
+def _one_host_and_short_names(named: _Named, options: dict[str, str | int | float]) -> None:
+    last = Partition(int(options.get("partitions", 1)) - 1).suffix
+    if last and len(f"{options.get('schema', '')}_{last}") > _NAME_MAX:
+        raise ValueError(f"the schema is too long to have _{last} added to it: {_NAME_MAX} characters at most")
     if bool(named.get("host")) == ("host" in options):
         raise ValueError(
             "the host stands before the database, or the folder of a Unix socket in the option host:"
@@ -233,6 +248,12 @@ def _options(query: str, known: dict[str, Callable[[str], str | int | float]]) -
         except ValueError as error:
             raise ValueError(f"option {name}={value!r}: {error}") from None
     return options
+
+
+def _partitions(value: str) -> int:
+    if not value.isascii() or not value.isdigit() or not 1 <= int(value) <= PARTITIONS_MAX:
+        raise ValueError(f"accepted are whole numbers from 1 to {PARTITIONS_MAX}")
+    return int(value)
 
 
 def _synchronous(value: str) -> str:
@@ -258,7 +279,7 @@ def _lock_wait_s(value: str) -> float:
 
 
 def _schema(value: str) -> str:
-    if not re.fullmatch("[a-z_][a-z0-9_]{0,62}", value) or value.startswith("pg_"):
+    if not re.fullmatch("[a-z_][a-z0-9_]*", value) or len(value) > _NAME_MAX or value.startswith("pg_"):
         raise ValueError("accepted are up to 63 of a-z, 0-9 and _, not starting with a digit or pg_")
     return value
 
@@ -289,24 +310,29 @@ def _sslmode(value: str) -> str:
     return value
 
 
-def _sqlite_store(url: JournalUrl) -> Store:
-    options: dict[str, Any] = dict(url.options)
-    return SqliteStore(url.path, SqliteOptions(**options))
+def _sqlite_store(url: JournalUrl, partition: Partition) -> Store:
+    options: dict[str, Any] = {name: value for name, value in url.options.items() if name != "partitions"}
+    return SqliteStore(url.path, SqliteOptions(**options), partition=partition)
 
 
-def _postgres_store(url: JournalUrl) -> Store:
-    options: dict[str, Any] = dict(url.options)
+def _postgres_store(url: JournalUrl, partition: Partition) -> Store:
+    options: dict[str, Any] = {name: value for name, value in url.options.items() if name != "partitions"}
     host = options.pop("host", url.host)
     port = url.port or _POSTGRES_PORT
     address = PostgresAddress(host=host, port=port, user=url.user, password=url.password, database=url.path)
-    return PostgresStore(address, PostgresOptions(**options), name=url.redacted)
+    return PostgresStore(address, PostgresOptions(**options), name=url.redacted, partition=partition)
 
 
 _SCHEMES = {
-    "memory": _Scheme(named=_nothing, options={}, store=lambda url: MemoryStore()),
+    "memory": _Scheme(named=_nothing, options={"partitions": _partitions}, store=lambda url, partition: MemoryStore()),
     "sqlite": _Scheme(
         named=_file,
-        options={"synchronous": _synchronous, "cache_mib": _cache_mib, "lock_wait_s": _lock_wait_s},
+        options={
+            "synchronous": _synchronous,
+            "cache_mib": _cache_mib,
+            "lock_wait_s": _lock_wait_s,
+            "partitions": _partitions,
+        },
         store=_sqlite_store,
     ),
     "postgres": _Scheme(
@@ -319,9 +345,10 @@ _SCHEMES = {
             "readers": _readers,
             "sslmode": _sslmode,
             "host": _socket_folder,
+            "partitions": _partitions,
         },
         store=_postgres_store,
-        check=_one_host,
+        check=_one_host_and_short_names,
     ),
 }
 

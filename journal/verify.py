@@ -11,7 +11,10 @@ what belongs together comes together.
     keys        keyed replies as they were written, of versions that exist
     snapshots   as they were written, of versions that exist
     owners      epochs one above the other, one incarnation each
+    claims      in a journal of partitions: none has an owner that the first one does not know
     replay      for types whose class is at hand: every stream replays, and every snapshot is what replay says
+
+A journal of partitions is verified one partition after the other; each stream must lie in the one that its name says.
 
 A checksum finds rot, not malice: who can write the file can compute one. How types are registered has none, nor have
 the names of incarnations. And a journal cannot tell by itself that it once was longer than its storage remembers: a
@@ -19,20 +22,23 @@ backup that is older is right in itself.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Protocol, TypeVar
 
-from .errors import HoldfastError, JournalOpenError
+from .errors import HoldfastError, JournalOpenError, PartitionConflict
+from .partition import WHOLE, Partition, partition_of
 from .postgres import PostgresStore
 from .postgres_verify import PostgresSource
 from .records import Recorded, Snapshot, StreamId
+from .sqlite_partitions import partition_path
 from .sqlite_verify import SqliteSource
 from .store import Store
 from .url import JournalUrl
 from .verify_report import Kind, Problem, Report
 from .verify_source import OwnerRow, SnapshotRow, Source, StoreSource, Unreadable
 
-__all__ = ["Problem", "Progress", "Replay", "Report", "open_source", "verify"]
+__all__ = ["Problem", "Progress", "Replay", "Report", "open_source", "open_sources", "verify"]
 
 PROBLEMS_MAX = 1000
 """Problems that a report holds. Beyond, they are counted."""
@@ -69,37 +75,68 @@ def _unseen(step: str, done: int, total: int) -> None:
 
 
 async def open_source(url: str) -> Source:
-    """The journal that a URL names, opened for reading only. Raises `JournalUrlError`, `JournalOpenError`, and
-    `JournalUnavailable` where no server answers."""
+    """The journal that a URL names, or its first partition, opened for reading only. Raises `JournalUrlError`,
+    `JournalOpenError`, and `JournalUnavailable` where no server answers."""
+    return await _open(JournalUrl.parse(url), 0)
+
+
+async def open_sources(url: str) -> list[Source]:
+    """All partitions of the journal that a URL names, whether or not it says how many there are. Raises as
+    `open_source` does, and `PartitionConflict` where one says that it is another."""
     parsed = JournalUrl.parse(url)
-    if parsed.scheme == "sqlite":
-        return await SqliteSource.open(parsed.path)
-    store = parsed.store()
+    async with AsyncExitStack() as opened:
+        sources: list[Source] = []
+        count = parsed.partitions
+        while len(sources) < count:
+            source = await _open(parsed, len(sources))
+            opened.push_async_callback(source.close)
+            if not sources and parsed.partitions == 1 and source.partition is not None:
+                count = source.partition.count
+            asked = Partition(len(sources), count)
+            if source.partition not in (None, asked):
+                raise PartitionConflict(source.name, str(source.partition), str(asked))
+            sources.append(source)
+        opened.pop_all()
+    return sources
+
+
+async def _open(url: JournalUrl, partition: int) -> Source:
+    if url.scheme == "sqlite":
+        return await SqliteSource.open(partition_path(url.path, Partition(partition, partition + 1)))
+    store = url.store(partition)
     if isinstance(store, PostgresStore):
         return await PostgresSource.open(store.door)
-    raise JournalOpenError(parsed.redacted, f"a journal of kind {parsed.scheme} cannot be verified by its URL")
+    raise JournalOpenError(url.redacted, f"a journal of kind {url.scheme} cannot be verified by its URL")
 
 
 async def verify(
-    journal: Source | Store,
+    journal: Source | Store | Sequence[Source],
     *,
     category: str | None = None,
     replays: Iterable[Replay] = (),
     progress: Progress = _unseen,
     problems_max: int = PROBLEMS_MAX,
 ) -> Report:
-    """Look at everything, and report. `category`: only the streams of one. `replays`: types to replay as well.
+    """Look at everything, and report. `category`: only the streams of one. `replays`: types to replay as well. A
+    sequence of sources is the partitions of a journal, in order.
 
     A source is closed in the end, a store is not. Raises `JournalError` if there was no verifying it: it is not
     there, it is another thing, it changed in a way in which what was read says nothing.
     """
-    source = StoreSource(journal) if isinstance(journal, Store) else journal
-    verification = _Verification(source, category, tuple(replays), progress, problems_max)
-    try:
-        await verification.run()
-    finally:
-        await source.close()
-    return verification.report
+    if isinstance(journal, Store):
+        journal = StoreSource(journal)
+    sources = [journal] if isinstance(journal, Source) else journal
+    runs = [_Verification(source, category, tuple(replays), progress, problems_max) for source in sources]
+    async with AsyncExitStack() as opened:
+        for source in sources:
+            opened.push_async_callback(source.close)
+        for run in runs:
+            await run.run()
+        _check_category(runs, category)
+        for run in runs[1:]:
+            await run.compare_claims(sources[0])
+    reports = [run.report for run in runs]
+    return reports[0] if len(reports) == 1 else Report.combined(reports, problems_max)
 
 
 class _Verification:
@@ -110,6 +147,10 @@ class _Verification:
     ) -> None:
         self._source, self._category, self._replays = source, category, replays
         self._progress, self._problems_max = progress, problems_max
+        self._partition = source.partition or WHOLE
+        self._claims: dict[str, list[OwnerRow]] = {}
+        self._upto = 0
+        self.categories: Sequence[str] | None = None
         self.report = Report(journal=source.name, category=category, notes=list(source.notes))
 
     async def run(self) -> None:
@@ -161,19 +202,19 @@ class _Verification:
     async def _storage(self) -> None:
         for problem in await self._source.damage():
             self._add(problem)
+        if self._source.partition is None:
+            self._found("storage", "it does not say which partition of a journal it is")
 
     async def _extent(self) -> None:
         extent = await self._source.extent()
-        self.report.upto = extent.newest
-        if self._category is not None and self._category not in extent.categories:
-            there = ", ".join(extent.categories) or "none"
-            raise JournalOpenError(self._source.name, f"has no category {self._category!r}; there are: {there}")
+        self.report.upto = self._upto = extent.newest
+        self.categories = extent.categories
         if extent.used != extent.newest:
             problem = f"the journal has handed out position {extent.used}, and its last event is at {extent.newest}"
             self._found("position", problem, position=extent.newest + 1)
 
     async def _events(self) -> None:
-        upto, whole, last = self.report.upto, self._category is None, 0
+        upto, whole, last = self._upto, self._category is None, 0
         rows = self._counted("events", self._source.events(upto, self._category), upto if whole else 0)
         async for row in rows:
             if whole and row.position != last + 1:
@@ -186,7 +227,7 @@ class _Verification:
 
     async def _versions(self) -> None:
         key, version, position = None, 0, 0
-        rows = self._counted("versions", self._source.versions(self.report.upto, self._category), self.report.upto)
+        rows = self._counted("versions", self._source.versions(self._upto, self._category), self._upto)
         async for row in rows:
             if row.key != key:
                 key, version, position = row.key, 0, 0
@@ -210,6 +251,8 @@ class _Verification:
                 self._found("stream", row.problem, row.stream)
             elif not row.version and not row.has_keys:
                 self._found("stream", "there is nothing in it", row.stream)
+            elif (wanted := _home(row.stream, self._partition)) != self._partition.number:
+                self._found("stream", f"it belongs to partition {wanted}", row.stream)
 
     async def _keyed_replies(self) -> None:
         async for row in self._counted("keyed_replies", self._source.keyed_replies(self._category)):
@@ -228,13 +271,23 @@ class _Verification:
                 self._found("snapshot", problem, row.stream, row.version)
 
     async def _owners(self) -> None:
-        claims: dict[str, list[OwnerRow]] = {}
-        for row in await self._source.owners():
-            claims.setdefault(row.owner, []).append(row)
-        self.report.counts["owners"] = len(claims)
-        for owner, rows in claims.items():
-            for problem in _claim_problems(rows):
+        self._claims = _by_owner(await self._source.owners())
+        self.report.counts["owners"] = len(self._claims)
+        for owner, rows in self._claims.items():
+            for problem in _claim_problems(rows, skips=self._partition.number > 0):
                 self._found("owner", f"owner {owner!r}: {problem}")
+
+    async def compare_claims(self, first: Source) -> None:
+        """Hold the claims that were found here against those of the first partition, where each of them began: read
+        after them, it has them all, and newer ones."""
+
+        async def compare() -> None:
+            there = _by_owner(await first.owners())
+            for owner, rows in self._claims.items():
+                for problem in _disagreements(rows, there.get(owner, [])):
+                    self._found("owner", f"owner {owner!r}: {problem}")
+
+        await self._step("claims", compare)
 
     async def _replay(self, replay: Replay) -> None:
         if self._category not in (None, replay.category):
@@ -243,7 +296,7 @@ class _Verification:
         self.report.counts.setdefault("snapshots_replayed", 0)
         snapshots = _Ahead(self._source.snapshots(replay.category))
         key, broken = None, False
-        async for page in self._source.histories(self.report.upto, replay.category):
+        async for page in self._source.histories(self._upto, replay.category):
             for at, event in page:
                 if at != key:
                     key, broken = at, False
@@ -251,7 +304,7 @@ class _Verification:
                 broken = broken or not self._applied(replay, event)
                 if not broken:
                     await self._compare(replay, snapshots, at, event)
-            self._progress("replay", self.report.counts["events_replayed"], self.report.upto)
+            self._progress("replay", self.report.counts["events_replayed"], self._upto)
 
     def _applied(self, replay: Replay, event: Recorded) -> bool:
         try:
@@ -301,16 +354,51 @@ def _missing(first: int, last: int) -> str:
     return "is missing" if first == last else f"is missing, and so are all up to {last}"
 
 
-def _claim_problems(rows: Sequence[OwnerRow]) -> Iterable[str]:
-    """`rows`: one owner's, by epoch. They are the newest of 1, 2, 3 …"""
+def _check_category(runs: Sequence[_Verification], category: str | None) -> None:
+    """A category may have streams in some partitions only; one that is nowhere was mistyped."""
+    if category is None or any(run.categories is None for run in runs):
+        return
+    there = sorted({name for run in runs for name in run.categories or ()})
+    if category not in there:
+        raise JournalOpenError(
+            runs[0].report.journal, f"has no category {category!r}; there are: {', '.join(there) or 'none'}"
+        )
+
+
+def _home(stream: str, partition: Partition) -> int:
+    """The number of the partition that a stream belongs to, by its name."""
+    category, _, id = stream.partition("/")
+    return partition_of(StreamId(category, id), partition.count)
+
+
+def _by_owner(rows: Iterable[OwnerRow]) -> dict[str, list[OwnerRow]]:
+    claims: dict[str, list[OwnerRow]] = {}
+    for row in rows:
+        claims.setdefault(row.owner, []).append(row)
+    return claims
+
+
+def _disagreements(rows: Sequence[OwnerRow], first: Sequence[OwnerRow]) -> Iterable[str]:
+    """How the claims of one owner part from those that the first partition remembers."""
+    known = {row.epoch: row.incarnation for row in first}
+    newest = max(known, default=0)
+    for row in rows:
+        if row.epoch > newest:
+            yield f"epoch {row.epoch} is here, the first partition has drawn up to {newest}"
+        elif known.get(row.epoch, row.incarnation) != row.incarnation:
+            yield f"epoch {row.epoch} is that of {row.incarnation!r} here, of {known[row.epoch]!r} in the first one"
+
+
+def _claim_problems(rows: Sequence[OwnerRow], *, skips: bool) -> Iterable[str]:
+    """`rows`: one owner's, by epoch. They are the newest of 1, 2, 3 …; where `skips`, of some of these."""
     incarnations: dict[str, int] = {}
     for before, row in zip([None, *rows], rows, strict=False):
         if row.epoch < 1:
             yield f"epoch {row.epoch}, the first is 1"
-        elif before is not None and row.epoch != before.epoch + 1:
+        elif before is not None and (row.epoch <= before.epoch if skips else row.epoch != before.epoch + 1):
             yield f"epoch {row.epoch} follows {before.epoch}"
         other = incarnations.setdefault(row.incarnation, row.epoch)
         if other != row.epoch:
             yield f"incarnation {row.incarnation!r} has epochs {other} and {row.epoch}"
-    if rows[0].epoch > 1 and len(rows) < CLAIMS_KEPT_MIN:
+    if rows[0].epoch > 1 and len(rows) < CLAIMS_KEPT_MIN and not skips:
         yield f"{len(rows)} claims are there, up to epoch {rows[-1].epoch}; those before are missing"

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
 from .errors import CorruptRecord, HoldfastError
+from .partition import WHOLE, Partition
 from .records import Recorded, Snapshot, StreamId
 from .store import Store
 from .verify_report import Problem
@@ -115,6 +116,8 @@ class Source(ABC):
     name: str
     notes: Sequence[str] = ()
     """What this source cannot see."""
+    partition: Partition | None = WHOLE
+    """Which one it says that it is; None where that cannot be read."""
 
     @abstractmethod
     async def close(self) -> None:

@@ -8,6 +8,7 @@ import typing as _typing
 
 from holdfast.actors.errors import DeadlineExceeded, Overloaded
 from holdfast.actors.limits import HostLimits
+from holdfast.journal.positions import Positions
 
 from .blocking import BlockingRuntime
 from .config import Config
@@ -40,6 +41,7 @@ __all__ = [
     "Opening",
     "Overloaded",
     "Placement",
+    "Positions",
     "RecordedEvent",
     "Runtime",
     "RuntimeClosed",

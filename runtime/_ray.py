@@ -25,10 +25,9 @@ import ray.experimental.internal_kv as internal_kv
 import ray.util
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from holdfast.journal.client import JournalClient
 from holdfast.journal.url import JournalUrl
 
-from .cluster import HostSpec, JournalSpec, PeerGone, WireError
+from .cluster import HostSpec, JournalSpec, PeerGone, WireError, journal_name
 from .collector import Collector
 from .config import Config
 from .dispatcher import Dispatcher
@@ -36,13 +35,12 @@ from .errors import HostUnavailable, RuntimeClosed
 from .packing import Packer
 from .placement import Placements
 from .ref import Gate
-from .resident import HostResident, JournalResident, JournalWay, Resident
+from .resident import HostResident, JournalResident, Resident, journal_over, ways_to
 
 __all__ = ["Leave", "RayCluster", "RayHome", "RayPeer", "Stay"]
 
 log = logging.getLogger(__name__)
 
-JOURNAL = "journal"
 HOST = "host:"
 KV_NAMESPACE = "holdfast"  # of Ray's own key-value store, which lives as long as the cluster
 CALLS_MAX = 10_000  # requests under way in one resident; a long one, of slow calls, does not keep others out
@@ -112,10 +110,10 @@ def _wire(kind: int, value: Any) -> bytes:
 
 
 class RayPeer:
-    """A resident in some process of the cluster."""
+    """A resident in some process of the cluster. `restarts`: Ray starts it again when it dies, as a journal."""
 
-    def __init__(self, name: str, handle: Any) -> None:
-        self.name, self.handle = name, handle
+    def __init__(self, name: str, handle: Any, *, restarts: bool) -> None:
+        self.name, self.handle, self.restarts = name, handle, restarts
         self._awaited: dict[asyncio.Future[bytes], bool] = {}  # and whether the process was up when last looked at
         self._looking: asyncio.TimerHandle | None = None
 
@@ -194,33 +192,37 @@ class RayCluster:
 
     def __init__(self, spec: JournalSpec, *, may_start_journal: bool) -> None:
         """`may_start_journal`: only a runtime that was opened says where the journal is, if nobody has yet: a file is
-        on its own machine. One in memory it starts once."""
+        on its own machine. A partition in memory it starts once."""
         self._spec, self._may_start_journal = spec, may_start_journal
         self._namespace = f"holdfast-{spec.namespace}"
-        self.started_journal = False
+        self.started_journals: set[int] = set()
+        self._in_memory: set[int] = set()  # partitions that this runtime has started
 
-    async def journal(self) -> RayPeer:
-        """The journal server, started if none runs: if its journal is a file, on the machine that has it."""
-        found = await self._find(JOURNAL)
-        self.started_journal = found is None
+    async def journal(self, partition: int = 0) -> RayPeer:
+        """The journal server, or that of a partition, started if none runs: if it is a file, on the machine that has
+        it."""
+        name = journal_name(partition)
+        found = await self._find(name)
         if found is not None:
+            self.started_journals.discard(partition)
             return found
-        spec, options = await self._journal_start()
-        return await self._start(JOURNAL, lambda end: JournalResident(spec), options)
+        self.started_journals.add(partition)
+        spec, options = await self._journal_start(partition)
+        return await self._start(name, lambda end: JournalResident(spec, partition), options)
 
-    async def _journal_start(self) -> tuple[JournalSpec, dict[str, Any]]:
+    async def _journal_start(self, partition: int) -> tuple[JournalSpec, dict[str, Any]]:
         """What to start, and where. Ray starts it again when it dies, but not one that is bound to a node when that
         is lost: whoever misses it first does so then, a host too, on another node of the machine that has the file."""
         spec, may_start = self._spec, self._may_start_journal
-        if may_start and spec.volatile:
-            self._may_start_journal = False
+        if may_start and spec.volatile and partition not in self._in_memory:
+            self._in_memory.add(partition)
             return spec, {"max_restarts": 0}
-        if may_start and not JournalUrl.parse(spec.url).is_local_file:
+        if may_start and not spec.volatile and not JournalUrl.parse(spec.url).is_local_file:
             return spec, {"max_restarts": -1}
         found = None if spec.volatile else await asyncio.to_thread(self._file)
         if found is None:
             why = "it kept its events in memory" if spec.volatile else "no runtime has opened it"
-            raise PeerGone(JOURNAL, f"it does not run; {why}")
+            raise PeerGone(journal_name(partition), f"it does not run; {why}")
         machine, url = found
         node = _node_of(machine, await asyncio.to_thread(ray.nodes), ray.get_runtime_context().get_node_id())
         pinned = NodeAffinitySchedulingStrategy(node, soft=False)
@@ -267,7 +269,7 @@ class RayCluster:
         log.info("%s is ended", peer.name)
         with contextlib.suppress(PeerGone, ray.exceptions.RayError, ValueError):
             _check_joined()
-            await asyncio.to_thread(ray.kill, peer.handle, no_restart=for_good or peer.name != JOURNAL)
+            await asyncio.to_thread(ray.kill, peer.handle, no_restart=for_good or not peer.restarts)
 
     def unpack(self, value: Any) -> Any:
         """What a resident packed."""
@@ -279,7 +281,7 @@ class RayCluster:
     async def _find(self, name: str) -> RayPeer | None:
         _check_joined()
         try:
-            return RayPeer(_plain(name), await asyncio.to_thread(ray.get_actor, name, self._namespace))
+            return _peer(name, await asyncio.to_thread(ray.get_actor, name, self._namespace))
         except ValueError:  # Ray's way of saying that there is none
             return None
         except ray.exceptions.RayError as error:
@@ -304,7 +306,7 @@ class RayCluster:
         }
         _check_joined()
         try:
-            return RayPeer(_plain(name), await asyncio.to_thread(_create, blob, options))
+            return _peer(name, await asyncio.to_thread(_create, blob, options))
         except (ray.exceptions.RayError, ValueError) as error:
             raise PeerGone(_plain(name), _first_line(error)) from None
 
@@ -423,7 +425,7 @@ class RayHome:
         if not ray.is_initialized():
             raise RuntimeClosed("this process has joined no cluster (ray.init does that)")
         cluster = RayCluster(self.spec, may_start_journal=False)
-        journal = JournalClient(JournalWay(cluster, self.config), patience_s=self.config.journal_patience_s)
+        journal = journal_over(ways_to(cluster, self.spec, self.config), self.config)
         dispatcher = Dispatcher(cluster, journal, self.spec, self.placements, self.config, leads=False)
         return Gate(self.spec.namespace, dispatcher, self)
 
@@ -441,12 +443,16 @@ def _node_of(machine: str, nodes: list[Any], mine: str) -> str:
     """A live node of this machine, this process's own if it is one. `nodes`: Ray's table of them."""
     there = [n["NodeID"] for n in nodes if n["Alive"] and n["NodeManagerHostname"] == machine]
     if not there:
-        raise PeerGone(JOURNAL, f"its file is on the machine {machine}, which has no node in the cluster now")
+        raise PeerGone("the journal", f"its file is on the machine {machine}, which has no node in the cluster now")
     return mine if mine in there else str(there[0])
 
 
 def _awaitable(ref: Any) -> "asyncio.Future[Any]":
     return asyncio.wrap_future(ref.future())
+
+
+def _peer(name: str, handle: Any) -> RayPeer:
+    return RayPeer(_plain(name), handle, restarts=not name.startswith(HOST))
 
 
 def _plain(name: str) -> str:

@@ -102,6 +102,11 @@ class BlockingRuntime:
     def __repr__(self) -> str:
         return f"{self._runtime!r}, blocking"
 
+    @property
+    def partitions(self) -> int:
+        """See `Runtime.partitions`."""
+        return int(self._runtime.partitions)
+
     def get(self, type: type[Any], id: str, **how: Any) -> Any:
         """A reference whose commands return their answers instead of awaitables. See `Runtime.get`."""
         return BlockingRef(self._runtime.get(type, id, **how), self._loop)

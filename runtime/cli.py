@@ -16,7 +16,7 @@ import click
 
 from holdfast.actors.verify import ClassReplay, aggregates_in, replays_of
 from holdfast.journal.errors import HoldfastError
-from holdfast.journal.verify import Progress, Report, open_source, verify
+from holdfast.journal.verify import Progress, Report, open_sources, verify
 
 from .cli_report import as_json, show, shown, watched
 
@@ -47,9 +47,11 @@ def verify_command(url: str, in_json: bool, category: str | None, modules: Seque
     """Check the journal at URL, such as sqlite:///bank.db, against itself.
 
     Every checksum, versions and positions without gaps, snapshots and keyed replies that belong to what is there, one
-    owner for each epoch, and what the database itself says. It reads, and changes nothing; a writer may be at work.
+    owner for each epoch, and what the database itself says; all of it in each partition, if there are several. It
+    reads, and changes nothing; a writer may be at work.
 
-    Exit status: 0 all is well, 1 problems were found (each is named with its stream, version and position),
+    Exit status: 0 all is well, 1 problems were found (each is named with its stream, version and position,
+    and its partition if there are several),
     2 it could not be verified.
     """
     with _told():
@@ -61,7 +63,7 @@ def verify_command(url: str, in_json: bool, category: str | None, modules: Seque
 
 
 async def _verify(url: str, category: str | None, replays: Sequence[ClassReplay], progress: Progress) -> Report:
-    return await verify(await open_source(url), category=category, replays=replays, progress=progress)
+    return await verify(await open_sources(url), category=category, replays=replays, progress=progress)
 
 
 def _replays(modules: Sequence[str]) -> list[ClassReplay]:

@@ -51,8 +51,15 @@ def _summary(report: Report) -> str:
     upto = {what: count for what, count in report.counts.items() if what not in COUNTED_LATER}
     of = f" (category {shown(report.category)})" if report.category else ""
     verdict = "no problem found" if report.good else f"PROBLEMS FOUND: {report.problem_count:,}"
-    looked_at = f"up to position {report.upto:,}: {_counted(upto)}; as of now: {_counted(later)}"
-    return f"{shown(report.journal)}{of}, {looked_at}\n{verdict}"
+    looked_at = f"up to {_far(report.upto)}: {_counted(upto)}; as of now: {_counted(later)}"
+    parts = f" in {report.partitions} partitions" if report.partitions > 1 else ""
+    return f"{shown(report.journal)}{parts}{of}, {looked_at}\n{verdict}"
+
+
+def _far(upto: int | list[int]) -> str:
+    if isinstance(upto, int):
+        return f"position {upto:,}"
+    return f"positions {' · '.join(f'{each:,}' for each in upto)}"
 
 
 def _counted(counts: dict[str, int]) -> str:

@@ -5,6 +5,7 @@
 
 import hashlib
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -15,7 +16,17 @@ from holdfast.journal.errors import HoldfastError
 from .config import Config
 from .placement import Placements
 
-__all__ = ["Cluster", "HostSpec", "JournalSpec", "Peer", "PeerGone", "PeerSilent", "WireError", "incarnation"]
+__all__ = [
+    "Cluster",
+    "HostSpec",
+    "JournalSpec",
+    "Peer",
+    "PeerGone",
+    "PeerSilent",
+    "WireError",
+    "incarnation",
+    "journal_name",
+]
 
 
 class PeerGone(HoldfastError):
@@ -55,6 +66,7 @@ class JournalSpec:
     namespace: str
     url: str = field(repr=False)
     volatile: bool  # its events live in its process only: it must not be restarted as if nothing had been
+    partitions: int = 1  # each lives, and is found, by itself
 
     @property
     def mark(self) -> str:
@@ -98,12 +110,14 @@ class Peer(Protocol):
 
 class Cluster(Protocol):
     """Finds, starts and ends residents by name: at most one of each name, as far as a cluster can tell.
-    `started_journal`: the journal that it found last was not there before, so it serves nobody else yet."""
+    `started_journals`: the partitions of the journal that were not there when they were last looked for, so they serve
+    nobody else yet."""
 
-    started_journal: bool
+    @property
+    def started_journals(self) -> Collection[int]: ...
 
-    async def journal(self) -> Peer:
-        """The journal server of this namespace, started if none runs."""
+    async def journal(self, partition: int = 0) -> Peer:
+        """The journal server of this namespace, or of a partition of it, started if none runs."""
         ...
 
     async def host(self, spec: HostSpec) -> Peer:
@@ -130,6 +144,11 @@ class Cluster(Protocol):
     async def close(self) -> None:
         """Let go. Ends everything if this cluster was started for this runtime alone."""
         ...
+
+
+def journal_name(partition: int) -> str:
+    """What a partition of the journal is called among the residents of its namespace."""
+    return f"journal:{partition}" if partition else "journal"
 
 
 def incarnation() -> str:

@@ -21,8 +21,8 @@ from holdfast.actors.definition import CommandSpec, Definition, definition_of
 from holdfast.actors.fingerprint import fingerprint
 from holdfast.actors.host import HostStatistics
 from holdfast.actors.unit import CALLER, Unit
-from holdfast.journal.client import JournalClient
 from holdfast.journal.errors import HoldfastError
+from holdfast.journal.journal import Journal
 
 from .cluster import Cluster, HostSpec, JournalSpec, Peer, PeerGone, incarnation
 from .config import Config
@@ -60,7 +60,7 @@ class Dispatcher:
     def __init__(
         self,
         cluster: Cluster,
-        journal: JournalClient,
+        journal: Journal,
         spec: JournalSpec,
         placements: Placements,
         config: Config,

@@ -13,7 +13,7 @@ from typing import Any
 from holdfast.actors.calls import CallWire
 from holdfast.actors.errors import NotSerializable
 
-from .cluster import HostSpec, JournalSpec, PeerGone, WireError
+from .cluster import HostSpec, JournalSpec, PeerGone, WireError, journal_name
 from .packing import PLAIN
 from .resident import HostResident, JournalResident, Resident
 
@@ -64,19 +64,20 @@ class LocalPeer:
 class LocalCluster:
     """Residents by name, in this process."""
 
-    started_journal = True
-
     def __init__(self, spec: JournalSpec) -> None:
         self._spec = spec
+        self.started_journals = frozenset(range(spec.partitions))
         self._hosts: dict[str, LocalPeer] = {}
-        self._journal: LocalPeer | None = None
+        self._journals: dict[int, LocalPeer] = {}
         self._endings: set[asyncio.Task[None]] = set()
 
-    async def journal(self) -> LocalPeer:
-        """The journal server, started if none runs."""
-        if self._journal is None or (self._journal.dead and not self._spec.volatile):
-            self._journal = LocalPeer("journal", JournalResident(self._spec))
-        return self._journal
+    async def journal(self, partition: int = 0) -> LocalPeer:
+        """The journal server, or that of a partition, started if none runs."""
+        found = self._journals.get(partition)
+        if found is None or (found.dead and not self._spec.volatile):
+            resident = JournalResident(self._spec, partition)
+            found = self._journals[partition] = LocalPeer(journal_name(partition), resident)
+        return found
 
     async def host(self, spec: HostSpec) -> LocalPeer:
         """The host called `spec.owner`, started if none runs."""
@@ -106,7 +107,7 @@ class LocalCluster:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(RETIRE_S):
                 await asyncio.gather(*(peer.ask("retire") for peer in hosts), return_exceptions=True)
-        for peer in (*hosts, *filter(None, [self._journal])):
+        for peer in (*hosts, *self._journals.values()):
             await peer.die("the cluster was closed")
         self._hosts.clear()
 

@@ -17,11 +17,13 @@ __all__ = ["RecordedEvent", "opened"]
 class RecordedEvent:
     """One event of the journal.
 
-    `position` counts over the whole journal, `version` over its stream; both from 1 and without gaps. `event` is an
-    instance of the class that the aggregate's type handles under `type`, or a plain mapping of its fields when no
-    type was given. `context` tells the command that caused it, and where that came from.
+    `position` counts over its partition of the journal (all of it, and number 0, where there are no partitions),
+    `version` over its stream; both from 1 and without gaps. `event` is an instance of the class that the aggregate's
+    type handles under `type`, or a plain mapping of its fields when no type was given. `context` tells the command that
+    caused it, and where that came from.
     """
 
+    partition: int = 0
     position: int
     category: str
     id: str
@@ -41,11 +43,12 @@ class RecordedEvent:
         return self.context.metadata
 
 
-def opened(recorded: Recorded, definition: Definition | None) -> RecordedEvent:
-    """Decode a record, typed where the definition knows its event. Raises `CodecError` for a payload that does not
-    decode as its type."""
+def opened(recorded: Recorded, definition: Definition | None, partition: int) -> RecordedEvent:
+    """Decode a record of a partition, typed where the definition knows its event. Raises `CodecError` for a payload
+    that does not decode as its type."""
     spec = None if definition is None else definition.events_by_name.get(recorded.type)
     return RecordedEvent(
+        partition=partition,
         position=recorded.position,
         category=recorded.stream.category,
         id=recorded.stream.id,

@@ -1,4 +1,4 @@
-"""Residents: what lives under a name in a cluster, seen from inside. A journal server, or a host.
+"""Residents: what lives under a name in a cluster, seen from inside. A partition of the journal, or a host.
 
 A resident starts when it is first asked, in the event loop that asks, and answers nothing before it has started.
 A start that failed (another process still holds the journal's file) is tried again by the next request.
@@ -7,13 +7,15 @@ A start that failed (another process still holds the journal's file) is tried ag
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from holdfast.actors.definition import definition_of
 from holdfast.actors.host import Host
 from holdfast.journal.client import JournalClient
 from holdfast.journal.errors import Fenced, JournalUnavailable
+from holdfast.journal.journal import Journal
+from holdfast.journal.partitioned import PartitionedJournal
 from holdfast.journal.server import JournalServer
 from holdfast.journal.url import JournalUrl, open_store
 
@@ -23,7 +25,7 @@ from .dispatcher import Dispatcher
 from .ref import Gate, Home
 from .watch import watched
 
-__all__ = ["HostResident", "JournalResident", "JournalWay", "Resident"]
+__all__ = ["HostResident", "JournalResident", "JournalWay", "Resident", "journal_over", "ways_to"]
 
 
 class Resident(ABC):
@@ -61,7 +63,7 @@ class Resident(ABC):
 
 
 class JournalResident(Resident):
-    """A journal server under its namespace's name."""
+    """A journal server, of one partition, under its namespace's name."""
 
     methods = frozenset({
         "append", "claim", "confirm", "describe", "find_keyed", "find_replies", "head", "list_snapshots",
@@ -69,8 +71,8 @@ class JournalResident(Resident):
         "stop",
     })  # fmt: skip
 
-    def __init__(self, spec: JournalSpec) -> None:
-        self._spec = spec
+    def __init__(self, spec: JournalSpec, partition: int = 0) -> None:
+        self._spec, self._partition = spec, partition
         self._server: JournalServer | None = None
 
     @property
@@ -90,7 +92,7 @@ class JournalResident(Resident):
                 self._starting = None
 
     async def start(self) -> None:
-        server = JournalServer(open_store(self._spec.url))
+        server = JournalServer(open_store(self._spec.url, self._partition))
         await server.start()
         self._server = server
 
@@ -118,7 +120,7 @@ class HostResident(Resident):
         """`cluster`: as this process sees it. `home`: what references carry along from here. `on_gone`: ends this
         resident's process. `now`, `wall`: its clocks, in seconds and in ns since 1970 UTC."""
         definition = definition_of(spec.type)
-        journal = JournalClient(JournalWay(cluster, spec.config), patience_s=spec.config.journal_patience_s)
+        journal = journal_over(ways_to(cluster, spec.journal, spec.config), spec.config)
         self._dispatcher = Dispatcher(
             cluster, journal, spec.journal, spec.placements, spec.config, leads=False, nested=True
         )
@@ -162,9 +164,11 @@ class HostResident(Resident):
 
 
 class JournalWay:
-    """A `JournalLink` over a cluster: finds the journal again after it died, and ends one that stopped turning."""
+    """A `JournalLink` to one partition over a cluster: finds it again after it died, and ends one that stopped
+    turning."""
 
-    def __init__(self, cluster: Cluster, config: Config | None = None) -> None:
+    def __init__(self, cluster: Cluster, config: Config | None = None, partition: int = 0) -> None:
+        self.partition = partition
         self._cluster, self._config = cluster, config or Config()
         self._peer: Peer | None = None
         self._finding = asyncio.Lock()
@@ -191,5 +195,16 @@ class JournalWay:
     async def _found(self) -> Peer:
         async with self._finding:
             if self._peer is None:
-                self._peer = await self._cluster.journal()
+                self._peer = await self._cluster.journal(self.partition)
             return self._peer
+
+
+def ways_to(cluster: Cluster, spec: JournalSpec, config: Config) -> list[JournalWay]:
+    """The way to each partition."""
+    return [JournalWay(cluster, config, partition) for partition in range(spec.partitions)]
+
+
+def journal_over(ways: Sequence[JournalWay], config: Config) -> Journal:
+    """The journal at the end of these ways. Without partitions there is nothing between it and its callers."""
+    parts = [JournalClient(way, patience_s=config.journal_patience_s) for way in ways]
+    return parts[0] if len(parts) == 1 else PartitionedJournal(parts)

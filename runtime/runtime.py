@@ -10,18 +10,21 @@ aggregate has left memory with its snapshot; closing one that joined a cluster e
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import msgspec
 
 from holdfast.actors.aggregate import Aggregate
-from holdfast.actors.definition import definition_of
+from holdfast.actors.definition import Definition, definition_of
 from holdfast.actors.host import HostStatistics
 from holdfast.actors.hydrate import hydrate
-from holdfast.journal.client import JournalClient
 from holdfast.journal.errors import HoldfastError, JournalError, JournalLocked, JournalUnavailable
+from holdfast.journal.journal import Journal
+from holdfast.journal.merge import merged, starting_at
+from holdfast.journal.partition import partition_of
+from holdfast.journal.positions import Positions
 from holdfast.journal.records import StoreStatistics, StreamId
 from holdfast.journal.url import JournalUrl
 
@@ -35,7 +38,7 @@ from .local import LocalCluster
 from .placement import Dedicated, Placement, Placements
 from .recorded import RecordedEvent, opened
 from .ref import Gate, Ref, target
-from .resident import JournalWay
+from .resident import JournalWay, journal_over, ways_to
 
 __all__ = ["Opening", "Runtime", "Statistics"]
 
@@ -95,7 +98,7 @@ class Runtime:
     def __init__(
         self,
         cluster: Cluster,
-        journal: JournalClient,
+        journal: Journal,
         spec: JournalSpec,
         placements: Placements,
         config: Config,
@@ -123,7 +126,8 @@ class Runtime:
     ) -> "Opening":
         """Open the journal at `url` on a Ray cluster. Use it as `async with`, `await`, or, blocking, as `with`.
 
-        `url`: `memory://`, `sqlite:///relative.db`, `sqlite:////absolute.db`, `postgres://user@host/database`.
+        `url`: `memory://`, `sqlite:///relative.db`, `sqlite:////absolute.db`, `postgres://user@host/database`; with
+        `?partitions=n` a journal of several writers.
         `address`: of the Ray cluster to join (`"auto"`: the one on this machine); None uses the Ray that this process
         already has, or starts one that ends with the runtime. `namespace`: keeps several journals in one cluster
         apart. `placement`: of all types, or a mapping from types to placements (`Dedicated()` for those not in it).
@@ -171,6 +175,11 @@ class Runtime:
         url = JournalUrl.parse(self._spec.url).redacted
         return f"<runtime of {url} in namespace {self._spec.namespace!r}{', closed' if self._closed else ''}>"
 
+    @property
+    def partitions(self) -> int:
+        """How many the journal has; 1 where nothing was said of them."""
+        return self._spec.partitions
+
     def get(
         self,
         type: type[A],
@@ -216,33 +225,46 @@ class Runtime:
         type: type[Aggregate] | None = None,
         id: str | None = None,
         *,
-        after: int = 0,
+        after: int | Positions = 0,
         limit: int | None = None,
         backward: bool = False,
     ) -> AsyncIterator[RecordedEvent]:
         """Events as recorded: of one aggregate, of all of one type, or (without a type) of the whole journal.
 
         With an `id`, `after` is a version, and `backward` reads from the newest, or from below `after`. Else
-        `after` is a position. Memory is bounded by a page, whatever the length. Reading wakes no aggregate."""
+        `after` is a position, or `Positions`, which it has to be in a journal of several partitions: there events come
+        by the time of their commands, and within a partition always in the order of positions. Memory is bounded by a
+        page of each partition, whatever the length. Reading wakes no aggregate. Raises `ValueError`."""
         if id is None and backward:
             raise ValueError("only one aggregate's events can be read backward: give its id")
         if id is not None and type is None:
             raise ValueError("an id needs its type")
         definition = None if type is None else definition_of(type)
+        if definition is not None and id is not None:
+            if isinstance(after, Positions):
+                raise ValueError(f"one aggregate's events are read after a version, not after positions {after}")
+            async for recorded in self._read_one(definition, id, after, limit, backward):
+                yield recorded
+            return
+        parts, category = self._journal.parts, None if definition is None else definition.category
+        start, page = starting_at(after, len(parts)), self._config.host.page
+        async for partition, event in merged(parts, start, category=category, limit=limit, page=page):
+            yield opened(event, definition, partition)
+
+    async def _read_one(
+        self, definition: Definition, id: str, after: int, limit: int | None, backward: bool
+    ) -> AsyncIterator[RecordedEvent]:
+        stream = StreamId(definition.category, id)
+        partition = partition_of(stream, self.partitions)
         left, at = limit, after
         while left is None or left > 0:
             size = self._config.host.page if left is None else min(left, self._config.host.page)
-            if definition is None or id is None:
-                category = None if definition is None else definition.category
-                page = await self._journal.read_all(after=at, limit=size, category=category)
-            else:
-                stream = StreamId(definition.category, id)
-                page = await self._journal.read_stream(stream, after=at, limit=size, backward=backward)
+            page = await self._journal.read_stream(stream, after=at, limit=size, backward=backward)
             for recorded in page:
-                yield opened(recorded, definition)
+                yield opened(recorded, definition, partition)
             if not page or (backward and page[-1].version == 1):  # a short page is not the end: it may be full of bytes
                 return
-            at = page[-1].position if id is None else page[-1].version
+            at = page[-1].version
             left = None if left is None else left - len(page)
 
     async def state_at(self, type: type[A], id: str, *, version: int | None = None) -> A:
@@ -288,7 +310,10 @@ class Runtime:
                 retiring = [peer.ask("retire") for peer in peers if peer is not None]
                 await asyncio.gather(*retiring, return_exceptions=True)
                 if not self._spec.volatile:  # one in memory is empty when it starts again, and somebody may have come
-                    await (await self._cluster.journal()).ask("stop")
+                    await asyncio.gather(*map(self._stop_journal, range(self.partitions)))
+
+    async def _stop_journal(self, partition: int) -> None:
+        await (await self._cluster.journal(partition)).ask("stop")
 
 
 class Opening:
@@ -334,21 +359,24 @@ async def _opened(
 ) -> Runtime:
     """The steps of opening; whatever fails undoes those before it."""
     parsed = JournalUrl.parse(url)
-    spec = JournalSpec(namespace=namespace, url=parsed.absolute(), volatile=parsed.scheme == "memory")
+    spec = JournalSpec(
+        namespace=namespace,
+        url=parsed.absolute(),
+        volatile=parsed.scheme == "memory",
+        partitions=parsed.partitions,
+    )
     config = config or Config()
     cluster = join(spec)
     try:
-        way = JournalWay(cluster, config)
-        mark, serves = await _answer(cluster, way, "describe", config.journal_patience_s)
-        if mark != spec.mark:
-            raise NamespaceConflict(namespace, serves, parsed.redacted)
+        ways = ways_to(cluster, spec, config)
         try:
-            await _answer(cluster, way, "ping", config.journal_patience_s)
+            await _open_journal(cluster, ways, spec, config)
         except JournalError:
-            if cluster.started_journal:
-                await way.end()  # it cannot open its journal: it serves nobody
+            for way in ways:  # what cannot open its journal, or not all of it, serves nobody
+                if way.partition in cluster.started_journals:
+                    await way.end()
             raise
-        journal = JournalClient(way, patience_s=config.journal_patience_s)
+        journal = journal_over(ways, config)
         runtime = Runtime(cluster, journal, spec, placements, config, leave=leave)
         await runtime.register(*(placement if isinstance(placement, Mapping) else ()))
     except BaseException:
@@ -357,6 +385,23 @@ async def _opened(
         await cluster.close()
         raise
     return runtime
+
+
+async def _open_journal(cluster: Cluster, ways: Sequence[JournalWay], spec: JournalSpec, config: Config) -> None:
+    """Have every partition open, the first one before the others, which it creates; the others at once."""
+    first, *others = ways
+    await _open_partition(cluster, first, spec, config)
+    opening = (_open_partition(cluster, way, spec, config) for way in others)
+    for problem in await asyncio.gather(*opening, return_exceptions=True):
+        if problem is not None:
+            raise problem
+
+
+async def _open_partition(cluster: Cluster, way: JournalWay, spec: JournalSpec, config: Config) -> None:
+    mark, serves = await _answer(cluster, way, "describe", config.journal_patience_s)
+    if mark != spec.mark:
+        raise NamespaceConflict(spec.namespace, serves, JournalUrl.parse(spec.url).redacted)
+    await _answer(cluster, way, "ping", config.journal_patience_s)
 
 
 async def _stay(address: str | None) -> Stay:
@@ -379,7 +424,7 @@ async def _answer(cluster: Cluster, way: JournalWay, method: str, patience_s: fl
         try:
             return await way.ask(method)
         except (JournalUnavailable, JournalLocked) as error:
-            if isinstance(error, JournalLocked) and cluster.started_journal:
+            if isinstance(error, JournalLocked) and way.partition in cluster.started_journals:
                 raise
             if asyncio.get_running_loop().time() > give_up:
                 raise

@@ -19,7 +19,7 @@ PROOFS = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", README)
 @pytest.mark.ray
 def test_the_programs_of_the_readme_run_as_they_stand(tmp_path):
     """One after the other, as a reader would paste them into one file; then once more, after the first run."""
-    assert len(PROGRAMS) == 4
+    assert len(PROGRAMS) == 5
     (tmp_path / "readme.py").write_text("\n".join(PROGRAMS))
     first = subprocess.run(
         [sys.executable, "readme.py"], cwd=tmp_path, capture_output=True, text=True, timeout=180, check=False

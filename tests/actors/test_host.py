@@ -12,7 +12,7 @@ from holdfast.actors.calls import Kind, Trace
 from holdfast.actors.cell import Phase
 from holdfast.actors.definition import definition_of
 from holdfast.actors.limits import HostLimits
-from holdfast.journal.errors import CorruptRecord, JournalUnavailable
+from holdfast.journal.errors import CorruptRecord, Fenced, JournalUnavailable
 from holdfast.journal.records import StreamId
 
 
@@ -724,3 +724,13 @@ async def test_moved_is_told_with_what_the_caller_knew():
         assert [(kind, value) for _, kind, value in answers] == [(Kind.MOVED, False), (Kind.MOVED, True)]
         assert isinstance(Again(Kind.MOVED, False), Exception)
         assert StreamId("log", "a").id == "a"
+
+
+async def test_a_host_that_is_fenced_while_it_claims_serves_nobody():
+    """A newer claim came to a partition before its own did: whoever calls is sent on, and the process ends."""
+    gone = []
+    async with Bench() as bench:
+        bench.store.fail("claim", error=Fenced("host", 1, 2))
+        host = await bench.host(on_gone=lambda: gone.append(True))
+        assert gone == [True]
+        assert isinstance(await failure(Client(host).call("a", "put", 1)), Again)

@@ -1,5 +1,8 @@
 """Owners: claims, epochs, and what an old epoch is refused."""
 
+from dataclasses import replace
+from itertools import permutations
+
 import pytest
 
 from holdfast.journal.errors import Fenced, PlacementConflict
@@ -112,6 +115,59 @@ async def test_a_claim_outlives_many_others(journal):
         epochs = [await scribe.store.claim("busy", f"incarnation {number}") for number in range(50)]
         assert epochs == list(range(2, 52))
         await scribe.store.confirm("busy", 51)
+
+
+async def test_a_claim_may_bring_the_epoch_that_another_partition_drew(journal):
+    """It is the current one from then on, also when numbers were skipped; the next one that is drawn follows it."""
+    async with journal() as scribe:
+        assert await scribe.store.claim(scribe.owner, "second", 5) == 5
+        newer = replace(scribe, epoch=5)
+        assert isinstance(await scribe.append("c1", at=0), Fenced)
+        assert await newer.append("c2", at=0) == Appended(version=1, position=1)
+        assert await scribe.store.claim(scribe.owner, "third") == 6
+        assert await scribe.store.claim("nobody yet", "first", 3) == 3
+        await scribe.store.confirm("nobody yet", 3)
+
+
+async def test_the_same_epoch_brought_again_by_the_same_incarnation_is_the_same_claim(journal):
+    """Its answer may have been lost."""
+    async with journal() as scribe:
+        for _ in range(2):
+            assert await scribe.store.claim(scribe.owner, "second", 4) == 4
+        assert await scribe.store.claim(scribe.owner, "second") == 4
+        await scribe.store.confirm(scribe.owner, 4)
+
+
+@pytest.mark.parametrize(("incarnation", "epoch"), [("first", 1), ("third", 2), ("third", 4), ("second", 3)])
+async def test_an_epoch_that_is_not_the_newest_is_fenced_and_changes_nothing(journal, incarnation, epoch):
+    """Whoever brings it: a newer claim was here before. Nor has one epoch two incarnations."""
+    async with journal() as scribe:
+        await scribe.store.claim(scribe.owner, "second", 4)
+        with pytest.raises(Fenced) as fenced:
+            await scribe.store.claim(scribe.owner, incarnation, epoch)
+        assert fenced.value.args == (scribe.owner, epoch, 4)
+        await scribe.store.confirm(scribe.owner, 4)
+        assert await scribe.store.claim(scribe.owner, "second") == 4
+        assert await scribe.store.claim(scribe.owner, "fifth") == 5
+
+
+async def test_two_claimers_in_every_order_end_with_the_newer_epoch(journal):
+    """Each brings its epoch, once or again: whatever the order, the higher one is current, and the lower one writes
+    nothing after it."""
+    for number, order in enumerate(sorted(set(permutations("aabb")))):
+        async with journal() as scribe:
+            owner, current = f"owner {number}", 0
+            for who in order:
+                epoch = {"a": 1, "b": 2}[who]
+                if epoch < current:
+                    with pytest.raises(Fenced):
+                        await scribe.store.claim(owner, who, epoch)
+                else:
+                    assert await scribe.store.claim(owner, who, epoch) == epoch
+                current = max(current, epoch)
+                stale = replace(scribe, owner=owner, epoch=3 - current)
+                assert isinstance(await stale.append("x", at=0), Fenced)
+                await scribe.store.confirm(owner, current)
 
 
 async def test_a_registration_is_recorded_on_first_use(journal):

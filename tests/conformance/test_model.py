@@ -85,6 +85,10 @@ class Pair:
     async def claim(self, owner, incarnation):
         self.epochs[owner] = max(self.epochs[owner], await self.ask("claim", owner, f"i{incarnation}"))
 
+    async def bring(self, owner, incarnation, epoch):
+        answer = await self.ask("claim", owner, f"i{incarnation}", epoch)
+        self.epochs[owner] = max(self.epochs[owner], epoch if isinstance(answer, int) else 0)
+
     async def append(self, owner, step):
         batch = []
         for stream, off, ids, keys, behind in step:
@@ -148,6 +152,8 @@ requests = st.one_of(
     st.tuples(st.just("append"), st.sampled_from(OWNERS), batches),
     st.tuples(st.just("append_again"), small),
     st.tuples(st.just("claim"), st.sampled_from(OWNERS), st.integers(0, 5)),
+    # As many epochs as every store remembers, and no more.
+    st.tuples(st.just("bring"), st.sampled_from(OWNERS), st.integers(0, 5), st.integers(1, 2)),
     st.tuples(st.just("confirm"), st.sampled_from(OWNERS), st.integers(0, 3)),
     st.tuples(st.just("snapshot"), streams, small, schemas, st.integers(1, 2)),
     st.tuples(st.just("load"), streams, schemas, st.none() | small, st.integers(1, 4)),

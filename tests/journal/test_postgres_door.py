@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import postgres_server
 import pytest
@@ -63,7 +62,7 @@ async def test_a_new_schema_becomes_a_journal(server):
         assert await store.head() == 0
         await store.close()
     async with server.raw() as raw:
-        assert await raw.fetchval("SELECT schema FROM holdfast.journal") == 1
+        assert await raw.fetchval("SELECT schema FROM holdfast.journal") == 2
 
 
 async def test_a_wrong_password_is_told(server):
@@ -126,27 +125,26 @@ async def test_a_newer_journal_is_refused(journal):
     async with journal.opened():
         pass
     async with journal.raw() as raw:
-        await raw.execute("UPDATE journal SET schema = 2")
+        await raw.execute("UPDATE journal SET schema = 3")
     error = await refused(journal.server.url(journal.schema))
     assert type(error) is JournalTooNew
-    assert (error.found, error.supported) == (2, 1)
+    assert (error.found, error.supported) == (3, 2)
 
 
 async def test_an_older_journal_is_migrated_one_step_at_a_time(journal, monkeypatch, tmp_path):
     """What is in it stays; a step that fails leaves the step before it."""
     async with journal.opened() as store:
         await store.append([journal.append("alice", "a1")])
-    scripts = {"two.sql": "CREATE TABLE second (x integer);", "bad.sql": "CREATE TABLE third (x integer); NONSENSE;"}
+    scripts = {"three.sql": "CREATE TABLE third (x integer);", "bad.sql": "CREATE TABLE fourth (x integer); NONSENSE;"}
     for name, text in scripts.items():
         (tmp_path / name).write_text(text)
-    first = Path(postgres_door.__file__).parent / "postgres.sql"
-    steps = (str(first), str(tmp_path / "two.sql"), str(tmp_path / "bad.sql"))
+    steps = (*postgres_door._MIGRATIONS, str(tmp_path / "three.sql"), str(tmp_path / "bad.sql"))
     monkeypatch.setattr(postgres_door, "_MIGRATIONS", steps)
     assert type(await refused(journal.server.url(journal.schema))) is JournalOpenError
     async with journal.raw() as raw:
-        assert await raw.fetchval("SELECT schema FROM journal") == 2
-        assert await raw.fetchval("SELECT to_regclass('third')") is None
-    monkeypatch.setattr(postgres_door, "_MIGRATIONS", steps[:2])
+        assert await raw.fetchval("SELECT schema FROM journal") == 3
+        assert await raw.fetchval("SELECT to_regclass('fourth')") is None
+    monkeypatch.setattr(postgres_door, "_MIGRATIONS", steps[:-1])
     async with journal.opened() as store:
         assert [event.command_id for event in await store.read_all()] == ["a1"]
 

@@ -39,8 +39,10 @@ def url():
     return postgres_server.server().url()
 
 
-async def test_a_program_runs_end_to_end_and_its_state_is_there_again(url):
-    """Commands, a rejection, many aggregates at once; then another runtime on the same journal."""
+@pytest.mark.parametrize("partitions", [1, 3])
+async def test_a_program_runs_end_to_end_and_its_state_is_there_again(url, partitions):
+    """Commands, a rejection, many aggregates at once; then another runtime on the same journal. In partitions too."""
+    url = f"{url}&partitions={partitions}"
     async with Runtime.local(url) as runtime:
         alice = runtime.get(PgAccount, "alice")
         assert [await alice.deposit(amount) for amount in (100, 20)] == [100, 120]

@@ -122,7 +122,7 @@ async def test_a_newer_journal_is_refused(file):
     with file.raw() as raw:
         raw.execute("PRAGMA user_version = 7")
     error = await refused(file.path, JournalTooNew)
-    assert (error.found, error.supported) == (7, 1)
+    assert (error.found, error.supported) == (7, 2)
 
 
 async def test_a_journal_made_newer_by_a_migration_in_the_log_is_refused(file):
@@ -339,23 +339,23 @@ async def test_a_crash_before_wal_mode_leaves_a_journal(file):
 
 
 async def test_an_older_journal_is_migrated_one_step_at_a_time(file, monkeypatch, tmp_path):
-    """A second script takes schema 1 to 2 and keeps what is there; one that fails changes nothing."""
+    """Another script takes schema 2 to 3 and keeps what is there; one that fails changes nothing."""
     async with file.opened() as store:
         await store.append([file.append("alice", "a1")])
-    script = tmp_path / "two.sql"
-    monkeypatch.setattr(sqlite_file, "_MIGRATIONS", ("schema.sql", os.fspath(script)))
+    script = tmp_path / "three.sql"
+    monkeypatch.setattr(sqlite_file, "_MIGRATIONS", (*sqlite_file._MIGRATIONS, os.fspath(script)))
 
     script.write_text("CREATE TABLE extra (x INTEGER) STRICT; CREATE TABLE extra (x INTEGER) STRICT;")
     with pytest.raises(JournalOpenError, match="already exists"):
         await SqliteStore(file.path).open()
     with file.raw() as raw:
-        assert raw.execute("PRAGMA user_version").fetchone() == (1,)
+        assert raw.execute("PRAGMA user_version").fetchone() == (2,)
 
     script.write_text("CREATE TABLE extra (x INTEGER) STRICT;")
     async with file.opened() as store:
         assert await store.head() == 1
     with file.raw() as raw:
-        assert raw.execute("PRAGMA user_version").fetchone() == (2,)
+        assert raw.execute("PRAGMA user_version").fetchone() == (3,)
         assert raw.execute("SELECT count(*) FROM extra").fetchone() == (0,)
 
 

@@ -70,7 +70,7 @@ def test_options_are_read_with_their_types():
         ("sqlite:///a.db?cache_mib", "bad query field"),
         ("memory://name", "takes nothing after the slashes"),
         ("memory:///path", "takes nothing after the slashes"),
-        ("memory://?cache_mib=1", "unknown option 'cache_mib'; accepted are none"),
+        ("memory://?cache_mib=1", "unknown option 'cache_mib'; accepted are partitions"),
         ("http://[::1", "look at the brackets"),
     ],
 )
@@ -121,3 +121,29 @@ async def test_a_store_of_a_url_opens_at_its_path(tmp_path):
     assert await store.list_streams(after=StreamId("a", "b")) == []
     await store.close()
     assert "a b?#%ä.db" in os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("url", ["memory://", "sqlite:///bank.db", "postgres://ann@db/shop"])
+def test_one_partition_is_what_a_journal_has_by_itself(url):
+    """Said or not, it is the same journal; several are another one."""
+    plain, one, four = (JournalUrl.parse(url + query) for query in ("", "?partitions=1", "?partitions=4"))
+    assert plain == one
+    assert plain.absolute() == one.absolute()
+    assert (plain.partitions, one.partitions, four.partitions) == (1, 1, 4)
+    assert four.absolute().endswith("?partitions=4")
+
+
+@pytest.mark.parametrize("value", ["0", "65", "-1", "1.0", "four", "", "²"])
+def test_partitions_are_a_whole_number_within_the_bound(value):
+    """Each is a process, and two connections."""
+    with pytest.raises(JournalUrlError, match="whole numbers from 1 to 64"):
+        JournalUrl.parse(f"sqlite:///bank.db?partitions={value}")
+
+
+def test_a_schema_leaves_room_for_the_number_of_the_last_partition():
+    """PostgreSQL would cut the name, and two partitions would be one."""
+    url = "postgres://ann@db/shop?schema=" + "s" * 60
+    JournalUrl.parse(f"{url}&partitions=1")
+    JournalUrl.parse(f"{url}&partitions=10")
+    with pytest.raises(JournalUrlError, match="too long to have _p10 added"):
+        JournalUrl.parse(f"{url}&partitions=11")

@@ -19,6 +19,7 @@ from holdfast.actors import Aggregate, command, event, on
 from holdfast.journal.codec import encode_plain
 from holdfast.journal.records import Append, NewEvent, StreamId
 from holdfast.journal.sqlite import SqliteStore
+from holdfast.runtime import Runtime
 from holdfast.runtime import cli as command_line
 from holdfast.runtime.cli_report import shown
 
@@ -230,3 +231,23 @@ def test_help_and_version_come_without_ray():
         assert done.returncode == 0, done.stderr
         assert said in done.stdout
         assert done.stderr.strip() == "[]"
+
+
+def test_a_journal_of_partitions_is_verified_whole(tmp_path):
+    """Also when the URL does not say so; each problem with its partition."""
+    url = f"sqlite:///{tmp_path}/notes.db"
+    with Runtime.local(f"{url}?partitions=2") as runtime:
+        for id in "abcdef":
+            runtime.get(Notes, id).note("x")
+        heads = [sum(event.partition == number for event in runtime.read()) for number in (0, 1)]
+    result = run(url)
+    assert result.exit_code == 0, result.output
+    assert f" in 2 partitions, up to positions {heads[0]} · {heads[1]}: 6 events; as of now: 6 streams" in result.stdout
+    damage(f"{url}.p1")
+    result = run(url)
+    assert result.exit_code == 1, result.output
+    lines = [line for line in result.stdout.splitlines() if line.startswith("event  partition 1, Notes/")]
+    assert len(lines) == 1
+    assert lines[0].endswith("version 1 (position 2)  the checksum does not match")
+    assert json.loads(run(f"{url}?partitions=2", "--json").stdout)["problems"][0]["partition"] == 1
+    assert run(f"{url}?partitions=3").exit_code == 2

@@ -95,10 +95,12 @@ async def test_a_journal_that_does_not_open_is_ended_by_who_started_it(started: 
     ended: list[str] = []
 
     class Locked(LocalCluster):
-        started_journal = started
+        def __init__(self, spec: Any) -> None:
+            super().__init__(spec)
+            self.started_journals = frozenset({0}) if started else frozenset()
 
-        async def journal(self) -> Any:
-            peer = await super().journal()
+        async def journal(self, partition: int = 0) -> Any:
+            peer = await super().journal(partition)
             ask = peer.ask
 
             async def locked(method: str, *args: Any) -> Any:

@@ -22,16 +22,18 @@ def main() -> int:
     """The exit code: 0 if every run went right."""
     arguments = _arguments()
     if arguments.seed is not None:
-        return replay(arguments.seed, arguments.focus, trace=arguments.trace)
-    return explore(range(arguments.first, arguments.first + arguments.seeds), arguments.jobs, arguments.focus)
+        return replay(arguments.seed, arguments.focus, arguments.partitions, trace=arguments.trace)
+    return explore(
+        range(arguments.first, arguments.first + arguments.seeds), arguments.jobs, arguments.focus, arguments.partitions
+    )
 
 
-def replay(seed: int, focus: Sequence[str] = (), *, trace: bool = False) -> int:
+def replay(seed: int, focus: Sequence[str] = (), partitions: int = 1, *, trace: bool = False) -> int:
     """One run, twice: the same number must be the same run."""
     results: list[tuple[str, str]] = []
     for listener in (print if trace else None, None):
         try:
-            outcome = simulate(seed, listener, focus)
+            outcome = simulate(seed, listener, focus, partitions)
         except Failure as failure:
             results.append(("went wrong", str(failure)))
         else:
@@ -45,12 +47,12 @@ def replay(seed: int, focus: Sequence[str] = (), *, trace: bool = False) -> int:
     return int(verdict != "went right")
 
 
-def explore(seeds: range, jobs: int, focus: Sequence[str] = ()) -> int:
+def explore(seeds: range, jobs: int, focus: Sequence[str] = (), partitions: int = 1) -> int:
     """Many runs. Prints what they went through, and each that went wrong with the command that replays it."""
     began, failures = time.monotonic(), list[Failure]()
     outcomes: list[Outcome] = []
     with _progress(len(seeds)) as advance:
-        for result in _results(seeds, jobs, focus):
+        for result in _results(seeds, jobs, focus, partitions):
             advance()
             if isinstance(result, Outcome):
                 outcomes.append(result)
@@ -61,8 +63,8 @@ def explore(seeds: range, jobs: int, focus: Sequence[str] = ()) -> int:
     return 1 if failures else 0
 
 
-def _results(seeds: range, jobs: int, focus: Sequence[str]) -> Iterator[Outcome | Failure]:
-    one = partial(attempt, focus=tuple(focus))
+def _results(seeds: range, jobs: int, focus: Sequence[str], partitions: int) -> Iterator[Outcome | Failure]:
+    one = partial(attempt, focus=tuple(focus), partitions=partitions)
     if jobs == 1:
         yield from map(one, seeds)
         return
@@ -115,6 +117,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--focus", action="append", default=[], choices=KINDS, help="only faults of this kind, and often"
     )
+    parser.add_argument("--partitions", type=int, default=1, help="of the journal (default: %(default)s)")
     parser.add_argument("--trace", action="store_true", help="with --seed: print everything that happens")
     parser.add_argument("--seeds", type=int, default=1000, help="how many runs (default: %(default)s)")
     parser.add_argument("--first", type=int, default=0, help="the first seed (default: %(default)s)")

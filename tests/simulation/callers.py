@@ -14,12 +14,11 @@ from checkers import Operation
 
 from holdfast.actors import Rejected
 from holdfast.actors.errors import DeadlineExceeded, Overloaded
-from holdfast.journal.client import JournalClient
 from holdfast.journal.errors import HoldfastError, JournalBusy, JournalFailed, JournalLocked, JournalUnavailable
 from holdfast.runtime import Config, Runtime
 from holdfast.runtime.cluster import JournalSpec, PeerGone
 from holdfast.runtime.placement import Placements
-from holdfast.runtime.resident import JournalWay
+from holdfast.runtime.resident import journal_over, ways_to
 
 from .aggregates import TYPES, WRITES
 from .clock import Process
@@ -172,7 +171,7 @@ class Client:
         assert self.process is not None
         spec, placements, config = self._how
         cluster = SimulatedCluster(self.control, self.process)
-        journal = JournalClient(JournalWay(cluster, config), patience_s=config.journal_patience_s)
+        journal = journal_over(ways_to(cluster, spec, config), config)
         self.runtime = Runtime(cluster, journal, spec, placements, config, leave=None)
         for caller in self.callers:
             self.process.create_task(caller.live(), context=Context())

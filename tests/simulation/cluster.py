@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any
 
-from holdfast.runtime.cluster import HostSpec, JournalSpec, PeerGone
+from holdfast.runtime.cluster import HostSpec, JournalSpec, PeerGone, journal_name
 from holdfast.runtime.resident import HostResident, JournalResident, Resident
 
 from .clock import Clock, Process
@@ -32,9 +32,13 @@ class Control:
         self.lives: list[Life] = []  # of hosts, those without a name included
         self.condemned: list[Life] = []  # ended, and slow to die
         self._births = 0
-        self.journal = Actor("journal")
-        self._make_journal = lambda process: JournalResident(spec)
-        self._boot(self.journal, self._make_journal)
+        self.journals = [Actor(journal_name(partition)) for partition in range(spec.partitions)]
+        self._make_journal: dict[str, Callable[[Process], Resident]] = {
+            actor.name: lambda process, partition=partition: JournalResident(spec, partition)  # type: ignore[misc]
+            for partition, actor in enumerate(self.journals)
+        }
+        for actor in self.journals:
+            self._boot(actor, self._make_journal[actor.name])
 
     def host(self, spec: HostSpec) -> Actor:
         """The holder of a name, which is free or not."""
@@ -64,7 +68,7 @@ class Control:
         if actor.forgotten and self.faults.chance.random() < 0.8:
             return  # the cluster does not know where it is
         if life is None:
-            if actor is not self.journal:  # that one is on its way up
+            if actor not in self.journals:  # that one is on its way up
                 self._bury(actor)
         elif life.process.dead:
             return
@@ -99,7 +103,7 @@ class Control:
             return
         life = actor.life = Life(process, make(process))
         process.on_death.append(lambda: self._died(actor, life))
-        if actor is not self.journal:
+        if actor not in self.journals:
             self.lives.append(life)
         waiting, actor.waiting = actor.waiting, []
         for request in waiting:
@@ -115,9 +119,11 @@ class Control:
 
     def _bury(self, actor: Actor) -> None:
         """It has no life any more: a host for good, the journal until it is up again."""
-        if actor is self.journal:
+        if actor in self.journals:
             actor.life = None
-            self.clock.after(self.faults.chance.choice((0.005, 0.1, 0.5)), self._boot, actor, self._make_journal)
+            self.clock.after(
+                self.faults.chance.choice((0.005, 0.1, 0.5)), self._boot, actor, self._make_journal[actor.name]
+            )
             return
         actor.dead = True
         waiting, actor.waiting = actor.waiting, []
@@ -162,10 +168,11 @@ class SimulatedCluster:
     def __init__(self, control: Control, process: Process) -> None:
         self._control, self._process = control, process
 
-    async def journal(self) -> SimulatedPeer:
-        """The journal server."""
-        await self._trip("journal")
-        return SimulatedPeer(self._control, self._control.journal)
+    async def journal(self, partition: int = 0) -> SimulatedPeer:
+        """The journal server, or that of a partition."""
+        actor = self._control.journals[partition]
+        await self._trip(actor.name)
+        return SimulatedPeer(self._control, actor)
 
     async def host(self, spec: HostSpec) -> SimulatedPeer:
         """The host called `spec.owner`, started if none runs."""

@@ -62,7 +62,8 @@ class Entry:
 class Disk:
     """What lasts. `problems`: writes that should never have come this far."""
 
-    def __init__(self, faults: Faults) -> None:
+    def __init__(self, faults: Faults, beside: "Disk | None" = None) -> None:
+        """`beside`: the disk of the journal's first partition. What is noted of all of them stands together."""
         self.faults = faults
         self.log: list[Entry] = []
         self.image = MemoryStore()
@@ -71,9 +72,12 @@ class Disk:
         self.durable: list[Durable] = []
         self.written: list[Written] = []
         self.versions: dict[StreamId, int] = {}
-        self.claims: dict[str, list[str]] = {}
+        self.claims: dict[str, dict[int, str]] = {}
         self.problems: list[str] = []
         self.repairs = 0
+        if beside is not None:
+            self.senders, self.durable, self.written = beside.senders, beside.durable, beside.written
+            self.versions, self.problems = beside.versions, beside.problems
 
     def take(self, process: Process) -> None:
         """Be its writer: the only one as long as that process lives. What was cut short is dropped."""
@@ -98,7 +102,7 @@ class Disk:
         if method == "append":
             self._look_at_appends(now, args[0], result)
         elif method == "claim":
-            self._look_at_claim(args[0], args[1], result)
+            self._look_at_claim(*args, result)
         return result
 
     def tear(self, method: str, *args: Any, **how: Any) -> None:
@@ -119,24 +123,27 @@ class Disk:
                 self.problems.append(f"{stream}: {len(beyond)} events were written that nobody was told of")
 
     def _look_at_events(self, now: float, append: Append, before: int, after: int) -> None:
-        stream, claims = str(append.stream), self.claims.get(append.owner, [])
+        stream, current = str(append.stream), max(self.claims.get(append.owner, {}), default=0)
         self.versions[append.stream] = after
         self.durable.append(Durable(time=now, stream=stream, version=after))
         sender = self.senders.get(append, "nobody")
         self.written.append(
             Written(stream=stream, version=after, owner=append.owner, epoch=append.epoch, incarnation=sender)
         )
-        if append.epoch != len(claims):
-            self.problems.append(f"{stream}: epoch {append.epoch} of {append.owner} wrote after {len(claims)} claims")
+        if append.epoch != current:
+            self.problems.append(f"{stream}: epoch {append.epoch} of {append.owner} wrote after claim {current}")
         if append.expected_version != before:
             self.problems.append(f"{stream}: written onto version {before}, meant for {append.expected_version}")
 
-    def _look_at_claim(self, owner: str, incarnation: str, epoch: int) -> None:
-        claims = self.claims.setdefault(owner, [])
-        if incarnation not in claims:
-            claims.append(incarnation)
-        if epoch != claims.index(incarnation) + 1:
-            self.problems.append(f"{owner}: epoch {epoch} was given to claim {claims.index(incarnation) + 1}")
+    def _look_at_claim(self, owner: str, incarnation: str, brought: int, epoch: int) -> None:
+        claims = self.claims.setdefault(owner, {})
+        newest = max(claims, default=0)
+        drawn = next((e for e, claimed_by in claims.items() if claimed_by == incarnation), newest + 1)
+        if epoch != (brought or drawn):
+            self.problems.append(f"{owner}: epoch {epoch} was given to claim {brought or drawn}")
+        if brought and (brought < newest or claims.get(brought, incarnation) != incarnation):
+            self.problems.append(f"{owner}: epoch {brought} was taken from {incarnation} after {newest}")
+        claims[epoch] = incarnation
 
 
 class SimulatedStore(Store):
@@ -183,8 +190,8 @@ class SimulatedStore(Store):
 
     # Writing
 
-    async def claim(self, owner: str, incarnation: str) -> int:
-        return int(await self._write("claim", owner, incarnation))
+    async def claim(self, owner: str, incarnation: str, epoch: int = 0) -> int:
+        return int(await self._write("claim", owner, incarnation, epoch))
 
     async def register(self, category: str, placement: str, code: str) -> Registration:
         registration: Registration = await self._write("register", category, placement, code)

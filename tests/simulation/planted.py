@@ -22,6 +22,7 @@ from holdfast.actors.snapshots import SnapshotWriter
 from holdfast.journal.client import JournalClient
 from holdfast.journal.errors import JournalFailed, JournalUnavailable, VersionConflict
 from holdfast.journal.memory import MemoryStore
+from holdfast.journal.partitioned import PartitionedJournal
 from holdfast.journal.records import Append, Appended, Loaded
 from holdfast.journal.server import JournalServer
 from holdfast.runtime import dispatcher as dispatcher_module
@@ -34,13 +35,15 @@ __all__ = ["DEFECTS", "Defect", "planted"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defect:
     """What is wrong, in which attributes of what, and how soon it must be found: among how many seeds, with which
-    faults (none: those that each seed chooses). `broken` makes the attributes from the right ones."""
+    faults (none: those that each seed chooses). `partitions`: of the journal. `broken` makes the attributes from the
+    right ones."""
 
     name: str
     places: tuple[tuple[Any, str], ...]
     broken: Callable[..., Any]
     within: int
     focus: tuple[str, ...]
+    partitions: int
 
 
 @contextmanager
@@ -61,13 +64,22 @@ DEFECTS: list[Defect] = []
 
 
 def defect(
-    *places: Any, within: int = 100, focus: tuple[str, ...] = ()
+    *places: Any, within: int = 100, focus: tuple[str, ...] = (), partitions: int = 1
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Add one: its name is that of the function which breaks it. `places`: owner, attribute, owner, attribute …"""
 
     def add(broken: Callable[..., Any]) -> Callable[..., Any]:
         pairs = tuple(zip(places[::2], places[1::2], strict=True))
-        DEFECTS.append(Defect(name=broken.__name__, places=pairs, broken=broken, within=within, focus=focus))
+        DEFECTS.append(
+            Defect(
+                name=broken.__name__,
+                places=pairs,
+                broken=broken,
+                within=within,
+                focus=focus,
+                partitions=partitions,
+            )
+        )
         return broken
 
     return add
@@ -86,8 +98,8 @@ def the_fence_is_skipped(right: Any) -> Any:
 def two_incarnations_get_one_epoch(right: Any) -> Any:
     """The second claim of a name gets the epoch of the first."""
 
-    async def claim(self: Any, owner: str, incarnation: str) -> int:
-        self._claims.setdefault(owner, [incarnation])
+    async def claim(self: Any, owner: str, incarnation: str, epoch: int = 0) -> int:
+        self._claims.setdefault(owner, {1: incarnation})
         return 1
 
     return claim
@@ -97,10 +109,35 @@ def two_incarnations_get_one_epoch(right: Any) -> Any:
 def a_claim_that_comes_again_fences_its_own_host(right: Any) -> Any:
     """The epoch is counted up for every request, not for every incarnation."""
 
-    async def claim(self: Any, owner: str, incarnation: str) -> int:
-        claims = self._claims.setdefault(owner, [])
-        claims.append(incarnation)
+    async def claim(self: Any, owner: str, incarnation: str, epoch: int = 0) -> int:
+        claims = self._claims.setdefault(owner, {})
+        claims[len(claims) + 1] = incarnation
         return len(claims)
+
+    return claim
+
+
+@defect(MemoryStore, "claim", partitions=2, within=300, focus=("host replaced", "message slow"))
+def a_late_claim_takes_a_partition_back(right: Any) -> Any:
+    """The epoch that a claim brings is the current one, whatever was there before."""
+
+    async def claim(self: Any, owner: str, incarnation: str, epoch: int = 0) -> int:
+        if not epoch:
+            return int(await right(self, owner, incarnation))
+        claims = self._claims.setdefault(owner, {})
+        claims.pop(epoch, None)
+        claims[epoch] = incarnation
+        return epoch
+
+    return claim
+
+
+@defect(PartitionedJournal, "claim", partitions=2)
+def every_partition_draws_epochs_of_its_own(right: Any) -> Any:
+    """As long as nothing goes wrong they are equal."""
+
+    async def claim(self: Any, owner: str, incarnation: str) -> int:
+        return max(await asyncio.gather(*(part.claim(owner, incarnation) for part in self.parts)))
 
     return claim
 

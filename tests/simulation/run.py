@@ -20,11 +20,13 @@ from typing import Any
 import msgspec
 from checkers import Operation, by_aggregate, in_order_of_time, judge_history, merged, replies_are_replay
 from checkers.models import MODELS
+from checkers.stream import numbered
 
 from holdfast.actors.calls import Kind
 from holdfast.actors.definition import definition_of
 from holdfast.actors.limits import HostLimits
 from holdfast.journal.errors import HoldfastError
+from holdfast.journal.partition import partition_of
 from holdfast.journal.records import Recorded, StreamId
 from holdfast.journal.wire import decode_appends
 from holdfast.runtime import Config, Dedicated, Sharded
@@ -53,13 +55,14 @@ LAST_TIMEOUT_S = 30.0
 class Failure(AssertionError):
     """A run that went wrong, and how to see it again."""
 
-    def __init__(self, seed: int, problem: str, focus: tuple[str, ...] = ()) -> None:
-        super().__init__(seed, problem, focus)
-        self.seed, self.problem, self.focus = seed, problem, focus
+    def __init__(self, seed: int, problem: str, focus: tuple[str, ...] = (), partitions: int = 1) -> None:
+        super().__init__(seed, problem, focus, partitions)
+        self.seed, self.problem, self.focus, self.partitions = seed, problem, focus, partitions
 
     def __str__(self) -> str:
-        focus = "".join(f" --focus '{kind}'" for kind in self.focus)
-        return f"seed {self.seed}: {self.problem}\nreplay: python -m tests.simulation --seed {self.seed}{focus}"
+        how = "".join(f" --focus '{kind}'" for kind in self.focus)
+        how += f" --partitions {self.partitions}" if self.partitions > 1 else ""
+        return f"seed {self.seed}: {self.problem}\nreplay: python -m tests.simulation --seed {self.seed}{how}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,26 +81,28 @@ class Outcome:
     faults: Counter[str]
 
 
-def simulate(seed: int, tell: Callable[[str], None] | None = None, focus: Sequence[str] = ()) -> Outcome:
+def simulate(
+    seed: int, tell: Callable[[str], None] | None = None, focus: Sequence[str] = (), partitions: int = 1
+) -> Outcome:
     """Make the world, let it run, judge it. Raises `Failure`. `tell`: hears everything that happens. `focus`: the
-    kinds of faults that it has, instead of those that the seed would choose."""
+    kinds of faults that it has, instead of those that the seed would choose. `partitions`: of its journal."""
     with drawn_from(seed) as problems:
-        world = World(seed, problems, focus)
+        world = World(seed, problems, focus, partitions)
         world.clock.listener = tell
         try:
             world.play()
             world.judge()
             return world.outcome()
         except AssertionError as error:
-            raise Failure(seed, f"{type(error).__name__}: {error}", tuple(focus)) from error
+            raise Failure(seed, f"{type(error).__name__}: {error}", tuple(focus), partitions) from error
         finally:
             world.clock.end()
 
 
-def attempt(seed: int, focus: tuple[str, ...] = ()) -> Outcome | Failure:
+def attempt(seed: int, focus: tuple[str, ...] = (), partitions: int = 1) -> Outcome | Failure:
     """The same, as something that other processes can be sent."""
     try:
-        return simulate(seed, None, focus)
+        return simulate(seed, None, focus, partitions)
     except Failure as failure:
         return Failure(*failure.args)  # without its traceback
 
@@ -105,19 +110,20 @@ def attempt(seed: int, focus: tuple[str, ...] = ()) -> Outcome | Failure:
 class World:
     """All of one run."""
 
-    def __init__(self, seed: int, problems: list[str], focus: Sequence[str] = ()) -> None:
+    def __init__(self, seed: int, problems: list[str], focus: Sequence[str] = (), partitions: int = 1) -> None:
         chance = self.chance = random.Random(seed)
         self.seed = seed
         self.clock = Clock(chance)
         self.clock.problems = problems
         self.faults = Faults(chance, focus)
         self.disk = Disk(self.faults)
+        self.disks = [self.disk, *(Disk(self.faults, self.disk) for _ in range(1, partitions))]
         self.network = Network(self.clock, self.faults)
         self.network.saw, self.network.watch = self._note_request, self._check_answer
         self._asked: dict[tuple[str, int], StreamId] = {}
-        resident_module.open_store = lambda url: SimulatedStore(self.disk)
+        resident_module.open_store = lambda url, partition: SimulatedStore(self.disks[partition])
         self.step_s = chance.choice((0.00001, 0.00001, 0.0001))
-        spec = JournalSpec(namespace="simulation", url="sqlite:////simulated.db", volatile=False)
+        spec = JournalSpec(namespace="simulation", url="sqlite:////simulated.db", volatile=False, partitions=partitions)
         self.control = Control(self.clock, self.network, self.faults, spec, self.step_s)
         self.how = spec, Placements(self._placement(), {"list": self._placement()}), self._config()
         aggregates = [f"{chance.choice(list(TYPES))}/{n}" for n in range(chance.choice((1, 1, 2, 3, 5)))]
@@ -241,7 +247,8 @@ class World:
             lives = [life for life in self.control.lives if not life.process.dead]
             return bool(lives) and self._strike_host(self.chance.choice(lives), how)
         if what == "journal":
-            life = self.control.journal.life
+            journals = self.control.journals
+            life = (self.chance.choice(journals) if len(journals) > 1 else journals[0]).life
             return life is not None and self._strike_process(life.process, how)
         if what == "client":
             return self._strike_client(self.chance.choice(self.clients), how)
@@ -349,7 +356,7 @@ class World:
         """Raise AssertionError unless all was right."""
         problems = [*self.disk.problems, *self.work.problems, *self.clock.problems]
         assert not problems, f"{len(problems)} problems: " + "; ".join(problems[:3])
-        recorded: list[Recorded] = at_once(self.disk.image.read_all(limit=READ_MAX))
+        recorded = self._recorded()
         notes = [*self.work.notes, *self._inner_notes()]
         history = [note.operation() for note in notes if note.strong]
         judge_history(history, recorded, durable=self.disk.durable, written=self.disk.written, load=self._load_twice)
@@ -357,6 +364,19 @@ class World:
         self._judge_order(recorded)
         self._judge_inner(recorded)
         self._judge_liveness()
+
+    def _recorded(self) -> list[Recorded]:
+        """All events. Each partition's positions are judged here, and then continue those of the one before."""
+        recorded: list[Recorded] = []
+        for disk in self.disks:
+            part: list[Recorded] = at_once(disk.image.read_all(limit=READ_MAX))
+            numbered(part)
+            before = len(recorded)
+            recorded += [msgspec.structs.replace(each, position=before + each.position) for each in part]
+        return recorded
+
+    def _disk_of(self, stream: StreamId) -> Disk:
+        return self.disks[partition_of(stream, len(self.disks))]
 
     def _judge_weak(self, notes: list[Note], recorded: list[Recorded]) -> None:
         """Plain queries may be late, but they show what was, and to one client never less than before."""
@@ -408,10 +428,11 @@ class World:
         category, _, id = stream.partition("/")
         definition = definition_of(TYPES[category])
         name = StreamId(category, id)
-        events = at_once(self.disk.image.read_stream(name, limit=READ_MAX))
+        image = self._disk_of(name).image
+        events = at_once(image.read_stream(name, limit=READ_MAX))
         full = definition.new(id)
         states: dict[int, Any] = {}
-        snapshots = {s.version: s for s in at_once(self.disk.image.list_snapshots(name))}
+        snapshots = {s.version: s for s in at_once(image.list_snapshots(name))}
         for event in events:
             definition.replay(full, [event])
             if event.version in snapshots:
@@ -432,7 +453,7 @@ class World:
             commands=sum(note.kind == "command" for note in notes),
             queries=sum(note.kind == "query" for note in notes),
             done=sum(note.outcome == "done" for note in notes),
-            events=at_once(self.disk.image.head()),
+            events=sum(at_once(disk.image.head()) for disk in self.disks),
             seconds=self.clock.now,
             steps=self.clock.steps,
             messages=self.network.messages,
@@ -443,7 +464,7 @@ class World:
         told = hashlib.blake2b(digest_size=12)
         for note in self.work.notes:
             told.update(repr(note).encode())
-        for entry in self.disk.log:
+        for entry in (entry for disk in self.disks for entry in disk.log):
             told.update(repr(entry).encode())
         told.update(repr((self.clock.now, self.clock.steps, self.network.messages)).encode())
         return told.hexdigest()

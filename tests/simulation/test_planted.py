@@ -25,7 +25,7 @@ def test_planted_defects_leave_nothing_behind() -> None:
 
 def _failure(seed: int, defect: Defect) -> Failure | None:
     try:
-        simulate(seed, None, defect.focus)
+        simulate(seed, None, defect.focus, defect.partitions)
     except Failure as failure:
         return failure
     return None

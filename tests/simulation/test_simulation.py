@@ -13,6 +13,7 @@ from tests.simulation.run import Outcome, simulate
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = range(150)
+PARTITIONED = range(1000, 1060)
 TWICE = (3, 17, 42)
 
 
@@ -25,6 +26,12 @@ def outcomes() -> list[Outcome]:
 def test_every_run_of_the_selection_is_right(outcomes: list[Outcome]) -> None:
     """Nothing acknowledged is lost or doubled, nothing refused is done, and everything is answered in the end."""
     assert len(outcomes) == len(SEEDS)
+
+
+def test_runs_over_a_journal_in_partitions_are_right() -> None:
+    """The same, where each partition has a process and a disk of its own: they die, stop, and come back one by one."""
+    runs = [simulate(seed, partitions=seed % 2 + 2) for seed in PARTITIONED]
+    assert sum(run.events for run in runs) > 10 * len(PARTITIONED)
 
 
 def test_the_selection_is_worth_judging(outcomes: list[Outcome]) -> None:

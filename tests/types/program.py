@@ -5,7 +5,7 @@ from typing import assert_type
 
 from holdfast.actors import Aggregate, command, event, on, query
 from holdfast.actors.testing import given
-from holdfast.runtime import BlockingRuntime, Dedicated, RecordedEvent, Runtime, Sharded, Statistics
+from holdfast.runtime import BlockingRuntime, Dedicated, Positions, RecordedEvent, Runtime, Sharded, Statistics
 
 
 @event("account.deposited")
@@ -71,6 +71,9 @@ async def front_door() -> None:
         assert_type(await runtime.statistics(), Statistics)
         async for recorded in runtime.read(Account, "a", after=3):
             assert_type(recorded, RecordedEvent)
+        at = Positions.start(runtime.partitions)
+        async for recorded in runtime.read(after=at):
+            assert_type(at.past(recorded), Positions)
     opened = await Runtime.local()
     assert_type(opened, Runtime)
     await opened.close()

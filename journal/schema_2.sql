@@ -1,0 +1,15 @@
+-- Schema 2: which partition of a journal this file is, and of how many. Its one row is written with it, in the same
+-- transaction: what was asked for if the file is new, 0 of 1 if it is a journal of schema 1.
+
+CREATE TABLE journal (
+    one        INTEGER PRIMARY KEY CHECK (one = 1),
+    partition  INTEGER NOT NULL,
+    partitions INTEGER NOT NULL,
+    CHECK (partition >= 0 AND partition < partitions)
+) STRICT;
+
+-- Another count would look for streams where they are not.
+CREATE TRIGGER journal_keep_update BEFORE UPDATE ON journal
+BEGIN SELECT RAISE(ABORT, 'the partitions of a journal are fixed'); END;
+CREATE TRIGGER journal_keep_delete BEFORE DELETE ON journal
+BEGIN SELECT RAISE(ABORT, 'the partitions of a journal are fixed'); END;

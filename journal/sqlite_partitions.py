@@ -1,0 +1,78 @@
+"""The files of a partitioned SQLite journal: `bank.db`, `bank.db.p1`, `bank.db.p2` …, made by partition 0.
+
+Partition 0 makes the others, one after the other, and itself last. A crash on the way leaves others without anything in
+them, and the next start goes on from there. From then on each file is opened by itself, and none is ever made again:
+
+- one of the others that is not there, beside a partition 0 that is, has been lost;
+- a partition 0 that is not there, beside another one that has been written to, has been lost. (Nothing is written to a
+  partition before its owner was claimed at partition 0.)
+
+Either is told, and nothing is made in its place. A file may be a symbolic link to another disk.
+"""
+
+import os
+from pathlib import Path
+
+from .errors import JournalLocked, JournalOpenError, JournalUnavailable
+from .partition import Partition
+from .sqlite_file import SqliteOptions, WriterLock, connect_writer, inspect
+
+__all__ = ["check_made", "make_others", "partition_path"]
+
+
+def partition_path(journal: str | os.PathLike[str], partition: Partition) -> Path:
+    """The real file of a partition. It stands beside the real file of its journal, so that two names of one journal are
+    one journal."""
+    first = os.path.realpath(journal)
+    return Path(os.path.realpath(f"{first}.{partition.suffix}") if partition.suffix else first)
+
+
+def check_made(journal: Path, partition: Partition) -> None:
+    """Raise `JournalOpenError` if a partition other than the first has been lost, `JournalUnavailable` if the first
+    has not made it yet."""
+    if not partition.number:
+        return
+    if not _is_made(journal):  # looked at first: once it is there, all are
+        raise JournalUnavailable(f"{journal}: its partitions have not been made yet")
+    path = partition_path(journal, partition)
+    if not _is_made(path):
+        raise JournalOpenError(str(path), f"{partition} has been lost: partition 0 is there, this file is not")
+
+
+def make_others(journal: Path, partition: Partition, options: SqliteOptions) -> None:
+    """Make all partitions but the first, if that one, whose lock is held, is about to be made."""
+    if partition.number or _is_made(journal):
+        return
+    # Those that are there come first: whatever is wrong with them is found before anything is made.
+    others = sorted(partition.others, key=lambda other: not _is_made(partition_path(journal, other)))
+    for other in others:
+        _make(journal, other, options)
+
+
+def _make(journal: Path, other: Partition, options: SqliteOptions) -> None:
+    path = partition_path(journal, other)
+    inspect(path)
+    lock = WriterLock.take(path)
+    if not isinstance(lock, WriterLock):
+        raise JournalLocked(str(path), lock)
+    try:
+        connection = connect_writer(path, options, other)
+        ((used,),) = connection.execute("SELECT EXISTS (SELECT 1 FROM owners)").fetchall()
+        connection.close()
+    finally:
+        lock.release()
+    if used:
+        raise JournalOpenError(str(journal), f"it has been lost: it is not there, and {path} has been written to")
+
+
+def _is_made(path: Path) -> bool:
+    """Whether the transaction that makes a journal of this file is over. In this order: its pages come after its
+    rollback log, and the log goes when they are there."""
+    return _size(str(path)) > 0 and _size(f"{path}-journal") == 0
+
+
+def _size(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except FileNotFoundError:
+        return 0
