@@ -200,8 +200,10 @@ class Dispatcher:
     # -- hosts ---------------------------------------------------------------------------------------------------
 
     async def _record(self, definition: Definition) -> None:
-        placement = self.placements.of(definition.category).recorded_as
-        await self.journal.register(definition.category, placement, definition.code if self._leads else "")
+        placement = self.placements.of(definition.category)
+        await self.journal.register(definition.category, placement.recorded_as, definition.code if self._leads else "")
+        if self._leads and placement.hosts_max is not None:
+            self.cluster.expect(definition.type, self.config)
 
     async def _connect(self, category: str, owner: str) -> Peer:
         """The host called `owner`, running the code it should. What goes there is recorded first."""

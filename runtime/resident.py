@@ -23,7 +23,7 @@ from .dispatcher import Dispatcher
 from .ref import Gate, Home
 from .watch import watched
 
-__all__ = ["HostResident", "JournalResident", "JournalWay", "Resident"]
+__all__ = ["HostResident", "JournalResident", "JournalWay", "Make", "Resident"]
 
 
 class Resident(ABC):
@@ -58,6 +58,10 @@ class Resident(ABC):
     @abstractmethod
     async def stop(self) -> None:
         """Release what it holds."""
+
+
+Make = Callable[[Callable[[], None]], Resident]
+"""Builds a resident in its process, given what ends that."""
 
 
 class JournalResident(Resident):
