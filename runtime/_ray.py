@@ -289,13 +289,13 @@ class RayCluster:
             await self._spares.close()
             self._spares = None
 
-    async def _start_spare(self) -> RayPeer:
+    async def _start_spare(self, lease_s: float) -> RayPeer:
         spec, name = self._spec.without_url(), SPARE + incarnation()
 
         def make(end: Callable[[], None]) -> Resident:
             cluster = RayCluster(spec, may_start_journal=False)
             expire = partial(ray.kill, ray.get_runtime_context().current_actor)
-            return Spare(end, warm_up=partial(_find_the_way, cluster), expire=expire)
+            return Spare(end, warm_up=partial(_find_the_way, cluster), expire=expire, lease_s=lease_s)
 
         return await self._start(name, make, {"max_restarts": 0})
 

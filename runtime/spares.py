@@ -49,7 +49,7 @@ class Spare(Resident):
         *,
         warm_up: Callable[[], Awaitable[object]],
         expire: Callable[[], None],
-        lease_s: float = LEASE_S,
+        lease_s: float,
     ) -> None:
         """`end`: ends this process from its event loop, `expire` from any thread. `warm_up`: does once what a host
         would do first."""
@@ -117,9 +117,9 @@ class Spares:
     """Keeps `config.spare_hosts` spares ready. Lives in one event loop."""
 
     def __init__(
-        self, start: Callable[[], Awaitable[Peer]], end: Callable[[Peer], Awaitable[None]], config: Config
+        self, start: Callable[[float], Awaitable[Peer]], end: Callable[[Peer], Awaitable[None]], config: Config
     ) -> None:
-        """`start`: starts one. `end`: sees to it that one answers nothing any more."""
+        """`start`: starts one with a lease of so many seconds. `end`: sees to it that one answers nothing any more."""
         self._start, self._end, self._config = start, end, config
         self._types: dict[str, type[Aggregate]] = {}  # by category: the newest class of its name
         self._ready: dict[Peer, None] = {}  # oldest first
@@ -168,7 +168,7 @@ class Spares:
         pause_s = AGAIN_FIRST_S
         while True:
             try:
-                spare = await self._start()
+                spare = await self._start(LEASE_S)
             except HoldfastError as error:
                 log.warning("no spare could be started: %s", error)
                 await asyncio.sleep(pause_s)

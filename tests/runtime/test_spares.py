@@ -1,11 +1,14 @@
 """Spares and the directory of those that were adopted: what they promise, without processes and on Ray."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import ray
 from hf_bank import Account
 from hf_support import eventually, is_running
 
@@ -77,7 +80,7 @@ async def nothing() -> None: ...
 
 
 def spare_of(**how: Any) -> Spare:
-    return Spare(lambda: None, warm_up=nothing, **{"expire": lambda: None} | how)
+    return Spare(lambda: None, warm_up=nothing, **{"expire": lambda: None, "lease_s": 3600} | how)
 
 
 async def test_a_spare_that_nobody_holds_ends_itself() -> None:
@@ -93,7 +96,7 @@ async def test_a_spare_that_nobody_holds_ends_itself() -> None:
 async def test_a_spare_that_was_adopted_has_no_lease_and_answers_as_the_host() -> None:
     """Requests that found it before it was one wait for it; it is adopted once."""
     expired = threading.Event()
-    spare = spare_of(expire=expired.set, lease_s=3600)
+    spare = spare_of(expire=expired.set)
     early = asyncio.create_task(spare.handle("say", ("early",)))
     waiting = asyncio.create_task(spare.handle("wait", (3600,)))
     await asyncio.sleep(0)
@@ -146,7 +149,7 @@ class Pool:
         self.failing = 0
         self.spares = Spares(self._start, self._end, Config(spare_hosts=count))
 
-    async def _start(self) -> Any:
+    async def _start(self, lease_s: float) -> Any:
         if self.failing:
             self.failing -= 1
             raise PeerGone("a spare", "no room")
@@ -295,3 +298,42 @@ async def test_two_runtimes_that_adopt_for_one_owner_at_once_end_up_with_one_hos
             assert len({await account.pid() for account in accounts}) == 1
             await ready(one)
             await ready(other)
+
+
+KEEPER = """
+import asyncio, sys
+from hf_bank import Account
+from holdfast.runtime import Config, Runtime, spares
+
+async def main(address, url, namespace):
+    runtime = await Runtime.open(url, address=address, namespace=namespace, config=Config(spare_hosts=2))
+    await runtime.register(Account)
+    while (await runtime.statistics()).spares < 2:
+        await asyncio.sleep(0.01)
+    print("ready", flush=True)
+    await asyncio.Event().wait()
+
+spares.LEASE_S = 1.0
+spares.WAIT_S = 0.5
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.mark.ray
+async def test_spares_end_when_their_keeper_was_killed(world: Any, kill: Callable[..., None]) -> None:
+    """It could not say goodbye; what it kept ready is of no use to anybody."""
+    address = ray.get_runtime_context().gcs_address
+    keeper = subprocess.Popen(  # noqa: ASYNC220
+        [sys.executable, "-c", KEEPER, address, world.url, world.namespace], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert keeper.stdout is not None
+        assert await asyncio.to_thread(keeper.stdout.readline) == "ready\n"
+        pids = [world.pid_of(name) for name in spares_of(world)]
+        assert len(pids) == 2
+        assert all(map(is_running, pids))
+    finally:
+        keeper.kill()
+        keeper.communicate()
+    await eventually(lambda: not any(map(is_running, pids)))
+    assert spares_of(world) == []
