@@ -85,8 +85,9 @@ class Dispatcher:
         if self._closed:
             raise RuntimeClosed(f"{target.category}/{target.id}")
         self._know(target.type)
-        pending = self._pending(target, command, args, kwargs)
-        kind, value = await self._link(target).call(pending)
+        link = self._link(target)
+        link.check_room()  # before anything is made for the call: under overload most are refused
+        kind, value = await link.call(self._pending(target, command, args, kwargs))
         if kind is Kind.DONE:
             return command.reply.decode(value)
         answer = self.cluster.unpack(value)

@@ -177,6 +177,13 @@ class Link:
             pending.timer.cancel()
             self._callers.pop(pending, None)
 
+    def check_room(self) -> None:
+        """Raise what `call` would raise at once: `Overloaded`, `RuntimeClosed`."""
+        if self._closed:
+            raise RuntimeClosed(self.name)
+        if len(self._callers) >= self._config.waiting_max:
+            raise Overloaded(f"line to {self.name}", self._config.waiting_max)
+
     def renew(self) -> None:
         """Have the host looked up again before the next call: it may run other code by then, or be another one.
 
@@ -199,10 +206,7 @@ class Link:
     # -- sending -------------------------------------------------------------------------------------------------
 
     def _accept(self, pending: Pending) -> None:
-        if self._closed:
-            raise RuntimeClosed(self.name)
-        if len(self._callers) >= self._config.waiting_max:
-            raise Overloaded(f"line to {self.name}", self._config.waiting_max)
+        self.check_room()
         self._callers[pending] = None
         self._numbers += 1
         pending.number = self._numbers
