@@ -117,7 +117,10 @@ class Spares:
     """Keeps `config.spare_hosts` spares ready. Lives in one event loop."""
 
     def __init__(
-        self, start: Callable[[float], Awaitable[Peer]], end: Callable[[Peer], Awaitable[None]], config: Config
+        self,
+        start: Callable[[float], Awaitable[Peer]],
+        end: Callable[[Peer], Coroutine[Any, Any, None]],
+        config: Config,
     ) -> None:
         """`start`: starts one with a lease of so many seconds. `end`: sees to it that one answers nothing any more."""
         self._start, self._end, self._config = start, end, config
@@ -128,17 +131,20 @@ class Spares:
         self._preparing: set[asyncio.Task[None]] = set()
 
     def expect(self, type: type[Aggregate]) -> None:
-        """Hosts of this type will be wanted. The first such type starts the spares."""
+        """Hosts of this type will be wanted. The first such type starts the spares; a newer class of one that is known
+        has them replaced: they may have imported the older one's module."""
         category = definition_of(type).category
-        if self._types.get(category) is type:
+        known, self._types[category] = self._types.get(category), type
+        if known is type:
             return
-        self._types[category] = type
         if not self._places:
             self._places = [_spawn(self._keep()) for _ in range(self._config.spare_hosts)]
         for spare in self._ready:
-            task = _spawn(self._prepare(spare, type))
+            task = _spawn(self._prepare(spare, type) if known is None else self._end(spare))  # the latter is noticed
             self._preparing.add(task)
             task.add_done_callback(self._preparing.discard)
+        if known is not None:
+            self._ready.clear()
 
     def take(self) -> Peer | None:
         """One that is ready, if there is. It is the caller's to adopt or to end; another one is started."""

@@ -136,6 +136,7 @@ class Waiting:
 
     def die(self) -> None:
         self.over.set_exception(PeerGone(self.name, "killed"))
+        self.over.exception()  # seen, also if nobody asks
 
 
 class Pool:
@@ -158,6 +159,8 @@ class Pool:
 
     async def _end(self, spare: Any) -> None:
         self.ended.append(spare)
+        if not spare.over.done():
+            spare.die()
 
     async def full(self, count: int) -> None:
         await eventually(lambda: self.spares.ready == count)
@@ -207,6 +210,20 @@ async def test_a_spare_learns_of_types_that_come_later(monkeypatch: pytest.Monke
     await pool.full(1)
     pool.spares.expect(Later)
     await eventually(lambda: pool.started[0].prepared == [None, Account, Later])
+    await pool.spares.close()
+
+
+async def test_spares_that_have_imported_old_code_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class was defined anew: none that knows the old one is given out any more."""
+    pool = Pool(1, monkeypatch)
+    pool.spares.expect(Account)
+    await pool.full(1)
+    newer: Any = type("Account", (Account,), {}, category="Account")
+    pool.spares.expect(newer)
+    assert pool.spares.take() is None
+    await pool.full(1)
+    assert pool.started[0] in pool.ended
+    assert pool.started[1].prepared == [None, newer]
     await pool.spares.close()
 
 
