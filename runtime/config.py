@@ -23,7 +23,7 @@ class Config:
     - `starting_max`: dedicated hosts that this process has started and that have not answered yet. More would only slow
       each other down, and the successors of hosts that died.
     - `spare_hosts`: processes that this runtime keeps ready to become dedicated hosts, from the first registration or
-      call of a dedicated type on. Each is about 80 MB, and makes the first call of one aggregate a matter of
+      call of a dedicated type on. Each is about 50 MB, and makes the first call of one aggregate a matter of
       milliseconds; the next is ready a second later. 0: every dedicated host starts from nothing.
     - `link_idle_s`: silence after which this process forgets its line to a host.
     - `host`: the bounds of each host that this runtime starts.
