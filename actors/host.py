@@ -105,6 +105,7 @@ class Host:
         self._leaving: set[Cell] = set()  # cells in memory that will leave
         self._used_at = now()
         self._appending: dict[Cell, None] = {}  # cells with something to append, in order
+        self._refusal: tuple[str, Any] = "", None  # the last thing that was full, and the error as it travels
         self._closing = False  # no new calls, what is under way finishes
         self._gone = False  # nothing at all
         self._ending: asyncio.Task[None] | None = None  # kept, or it would be collected
@@ -186,8 +187,10 @@ class Host:
         it has to come again, until it can be looked up."""
         if call.maybe_executed:
             call.resolve(call, Kind.AGAIN, True)
-        else:
-            call.resolve(call, Kind.ERROR, self.pack(Overloaded(what, limit)))
+            return
+        if self._refusal[0] != what:  # one packs as long as a command takes, and under overload there are very many
+            self._refusal = what, self.pack(Overloaded(what, limit))
+        call.resolve(call, Kind.ERROR, self._refusal[1])
 
     def _serves_none_of(self, calls: Sequence[CallWire]) -> bool:
         if not self._closing:

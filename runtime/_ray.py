@@ -16,6 +16,7 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import ray
@@ -25,23 +26,29 @@ import ray.experimental.internal_kv as internal_kv
 import ray.util
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from holdfast.actors.aggregate import Aggregate
+from holdfast.journal.errors import HoldfastError
 from holdfast.journal.url import JournalUrl
 
-from .cluster import HostSpec, JournalSpec, PeerGone, WireError, journal_name
+from .cluster import HostSpec, JournalSpec, PeerGone, WireError, incarnation, journal_name
 from .collector import Collector
 from .config import Config
+from .directory import Directory
 from .dispatcher import Dispatcher
 from .errors import HostUnavailable, RuntimeClosed
 from .packing import Packer
 from .placement import Placements
 from .ref import Gate
-from .resident import HostResident, JournalResident, Resident, journal_over, ways_to
+from .resident import HostResident, JournalResident, Make, Resident, journal_over, ways_to
+from .spares import Spare, Spares
+from .watch import watched
 
 __all__ = ["Leave", "RayCluster", "RayHome", "RayPeer", "Stay"]
 
 log = logging.getLogger(__name__)
 
 HOST = "host:"
+SPARE = "spare:"
 KV_NAMESPACE = "holdfast"  # of Ray's own key-value store, which lives as long as the cluster
 CALLS_MAX = 10_000  # requests under way in one resident; a long one, of slow calls, does not keep others out
 END_AFTER_S = 0.05
@@ -112,8 +119,9 @@ def _wire(kind: int, value: Any) -> bytes:
 class RayPeer:
     """A resident in some process of the cluster. `restarts`: Ray starts it again when it dies, as a journal."""
 
-    def __init__(self, name: str, handle: Any, *, restarts: bool) -> None:
-        self.name, self.handle, self.restarts = name, handle, restarts
+    def __init__(self, name: str, handle: Any, actor: str, *, restarts: bool) -> None:
+        """`actor`: its name as Ray knows it."""
+        self.name, self.handle, self.actor, self.restarts = name, handle, actor, restarts
         self._awaited: dict[asyncio.Future[bytes], bool] = {}  # and whether the process was up when last looked at
         self._looking: asyncio.TimerHandle | None = None
 
@@ -195,6 +203,8 @@ class RayCluster:
         on its own machine. A partition in memory it starts once."""
         self._spec, self._may_start_journal = spec, may_start_journal
         self._namespace = f"holdfast-{spec.namespace}"
+        self._directory = Directory(_Notes(self._namespace), self._is_there)
+        self._spares: Spares | None = None
         self.started_journals: set[int] = set()
         self._in_memory: set[int] = set()  # partitions that this runtime has started
 
@@ -240,29 +250,95 @@ class RayCluster:
         return found
 
     async def host(self, spec: HostSpec) -> RayPeer:
-        """The host called `spec.owner`, started if none runs."""
+        """The host called `spec.owner`, started if none runs; a dedicated one in a spare, if one is ready."""
+        while spec.dedicated and self._spares is not None:
+            spare: Any = self._spares.take()
+            if spare is None:
+                break
+            found = await self._adopted(spare, spec)
+            if found is not None:
+                return found
+        return await self._start(HOST + spec.owner, self._host_maker(spec), {"max_restarts": 0})
+
+    def _host_maker(self, spec: HostSpec, actor: str = "") -> Make:
+        """`actor`: the one that it will live in, if that is not called after it."""
+        namespace = self._namespace
 
         def make(end: Callable[[], None]) -> Resident:
             cluster = RayCluster(spec.journal, may_start_journal=False)
             home = RayHome(spec.journal, spec.placements, spec.config)
             Collector().start()
-            return HostResident(spec, cluster, home=home, pack=_packer.pack, on_gone=end)
+            gone = partial(_leave_and_end, namespace, spec.owner, actor, end) if actor else end
+            return HostResident(spec, cluster, home=home, pack=_packer.pack, on_gone=gone)
 
-        return await self._start(HOST + spec.owner, make, {"max_restarts": 0})
+        return make
+
+    async def _adopted(self, spare: RayPeer, spec: HostSpec) -> RayPeer | None:
+        """The host of `spec.owner`: this spare, or one that somebody else had started meanwhile. None: it is no use.
+
+        1. It is noted for the owner. Should this process die now, the spare ends with its lease, and the note is void.
+        2. It becomes the host. Whoever found it before is answered from now on."""
+        peer = _peer(spare.actor, spare.handle, spec.owner)
+        try:
+            if not await asyncio.to_thread(self._directory.enter, spec.owner, spare.actor):
+                await self.kill(spare)
+                return await self.find_host(spec.owner)
+            await watched(peer, spec.config, "adopt", self._host_maker(spec, spare.actor))
+        except WireError as error:
+            await self.kill(peer)
+            raise HostUnavailable(spec.owner, f"it cannot be sent there: {error.problem}") from None
+        except (PeerGone, ray.exceptions.RayError) as error:
+            log.info("%s could not be adopted: %s", spare.name, error)
+            await self.kill(peer)
+            return None
+        return peer
+
+    def expect(self, type: type[Aggregate], config: Config) -> None:
+        """Dedicated hosts of this type will be wanted: have spares ready, as many as `config` says. Does not wait."""
+        if self._spares is None:
+            self._spares = Spares(self._start_spare, self.kill, config)
+        self._spares.expect(type)
+
+    @property
+    def spares(self) -> int:
+        """How many processes are ready to become dedicated hosts."""
+        return 0 if self._spares is None else self._spares.ready
+
+    async def end_spares(self) -> None:
+        """Keep none ready any more."""
+        if self._spares is not None:
+            await self._spares.close()
+            self._spares = None
+
+    async def _start_spare(self, lease_s: float) -> RayPeer:
+        spec, name = self._spec.without_url(), SPARE + incarnation()
+
+        def make(end: Callable[[], None]) -> Resident:
+            cluster = RayCluster(spec, may_start_journal=False)
+            expire = partial(ray.kill, ray.get_runtime_context().current_actor)
+            return Spare(end, warm_up=partial(_find_the_way, cluster), expire=expire, lease_s=lease_s)
+
+        return await self._start(name, make, {"max_restarts": 0})
 
     async def find_host(self, owner: str) -> RayPeer | None:
         """The host called `owner`, if one runs."""
-        return await self._find(HOST + owner)
-
-    async def host_names(self) -> list[str]:
-        """The owners that have a host running."""
         _check_joined()
         try:
-            actors: list[Any] = await asyncio.to_thread(ray.util.list_named_actors, all_namespaces=True)
+            actor = await asyncio.to_thread(self._directory.actor_of, owner)
+        except ray.exceptions.RayError as error:
+            raise PeerGone(owner, _first_line(error)) from None
+        found = None if actor is None else await self._find(actor, owner)
+        return found or await self._find(HOST + owner)
+
+    async def host_names(self) -> list[str]:
+        """The owners that have a host running, or had one in a spare that died and that nobody has missed yet."""
+        _check_joined()
+        try:
+            actors, noted = await asyncio.to_thread(lambda: (_named_actors(), self._directory.owners()))
         except ray.exceptions.RayError as error:
             raise PeerGone("the cluster", _first_line(error)) from None
         ours = [a["name"] for a in actors if a["namespace"] == self._namespace]
-        return [name.removeprefix(HOST) for name in ours if name.startswith(HOST)]
+        return list({name.removeprefix(HOST) for name in ours if name.startswith(HOST)} | set(noted))
 
     async def kill(self, peer: Any, *, for_good: bool = False) -> None:
         """End a resident at once. The journal's actor starts again unless `for_good`; a host's name is free."""
@@ -270,26 +346,35 @@ class RayCluster:
         with contextlib.suppress(PeerGone, ray.exceptions.RayError, ValueError):
             _check_joined()
             await asyncio.to_thread(ray.kill, peer.handle, no_restart=for_good or not peer.restarts)
+            if not peer.restarts:
+                await asyncio.to_thread(self._directory.leave, peer.name, peer.actor)
 
     def unpack(self, value: Any) -> Any:
         """What a resident packed."""
         return _packer.unpack(value)
 
     async def close(self) -> None:
-        """Nothing here is ours: residents are detached."""
+        """Let go of the spares; nothing else here is ours: residents are detached."""
+        await self.end_spares()
 
-    async def _find(self, name: str) -> RayPeer | None:
+    def _is_there(self, actor: str) -> bool:
+        try:
+            ray.get_actor(actor, self._namespace)
+        except ValueError:  # Ray's way of saying that there is none
+            return False
+        return True
+
+    async def _find(self, name: str, called: str = "") -> RayPeer | None:
+        """`called`: as it is known here, if it does not bear its own name."""
         _check_joined()
         try:
-            return _peer(name, await asyncio.to_thread(ray.get_actor, name, self._namespace))
+            return _peer(name, await asyncio.to_thread(ray.get_actor, name, self._namespace), called)
         except ValueError:  # Ray's way of saying that there is none
             return None
         except ray.exceptions.RayError as error:
             raise PeerGone(_plain(name), _first_line(error)) from None
 
-    async def _start(
-        self, name: str, make: Callable[[Callable[[], None]], Resident], options: dict[str, Any]
-    ) -> RayPeer:
+    async def _start(self, name: str, make: Make, options: dict[str, Any]) -> RayPeer:
         try:
             blob = _dumps(make)
         except Exception as error:
@@ -309,6 +394,44 @@ class RayCluster:
             return _peer(name, await asyncio.to_thread(_create, blob, options))
         except (ray.exceptions.RayError, ValueError) as error:
             raise PeerGone(_plain(name), _first_line(error)) from None
+
+
+class _Notes:
+    """Ray's own key-value store, as one namespace's directory uses it."""
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = f"{KV_NAMESPACE}-{namespace}"
+
+    def get(self, key: str) -> str | None:
+        note: Any = internal_kv._internal_kv_get(key, namespace=self._namespace)
+        return None if note is None else str(note.decode())
+
+    def add(self, key: str, value: str) -> bool:
+        return not internal_kv._internal_kv_put(key, value, overwrite=False, namespace=self._namespace)
+
+    def remove(self, key: str) -> None:
+        internal_kv._internal_kv_del(key, namespace=self._namespace)
+
+    def keys(self) -> list[str]:
+        found: list[Any] = internal_kv._internal_kv_list("", namespace=self._namespace)
+        return [key.decode() for key in found]
+
+
+def _named_actors() -> list[Any]:
+    return list(ray.util.list_named_actors(all_namespaces=True))
+
+
+def _leave_and_end(namespace: str, owner: str, actor: str, end: Callable[[], None]) -> None:
+    """A host that lives in a spare ends: it is found no more."""
+    directory = Directory(_Notes(namespace), lambda _: True)
+    asyncio.get_running_loop().run_in_executor(None, directory.leave, owner, actor)
+    end()
+
+
+async def _find_the_way(cluster: RayCluster) -> None:
+    """To the journal: what takes longest when it is asked for the first time."""
+    with contextlib.suppress(HoldfastError):
+        await (await cluster.journal()).ask("ping")
 
 
 Leave = Callable[[Callable[[], Awaitable[None]] | None], Awaitable[None]]
@@ -451,8 +574,8 @@ def _awaitable(ref: Any) -> "asyncio.Future[Any]":
     return asyncio.wrap_future(ref.future())
 
 
-def _peer(name: str, handle: Any) -> RayPeer:
-    return RayPeer(_plain(name), handle, restarts=not name.startswith(HOST))
+def _peer(actor: str, handle: Any, called: str = "") -> RayPeer:
+    return RayPeer(called or _plain(actor), handle, actor, restarts=not actor.startswith((HOST, SPARE)))
 
 
 def _plain(name: str) -> str:

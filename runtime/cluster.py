@@ -132,6 +132,19 @@ class Cluster(Protocol):
         """The owners that have a host running."""
         ...
 
+    def expect(self, type: type[Aggregate], config: Config) -> None:
+        """Dedicated hosts of this type will be wanted: have spares ready, as many as `config` says. Does not wait."""
+        ...
+
+    @property
+    def spares(self) -> int:
+        """How many processes are ready to become dedicated hosts."""
+        ...
+
+    async def end_spares(self) -> None:
+        """Keep none ready any more."""
+        ...
+
     async def kill(self, peer: Peer, *, for_good: bool = False) -> None:
         """See to it that a resident answers nothing any more, without asking it; its name is free afterwards, if it
         still had it. A journal that outlives its process comes up again by itself, unless `for_good`."""

@@ -100,6 +100,7 @@ class Dispatcher:
     ) -> Any:
         """Send one command or query over the line of its aggregate and return its answer. Raises what it raises,
         `DeadlineExceeded`, `Overloaded`, `RuntimeClosed`, and whatever keeps its host from starting."""
+        line.check_room()  # before anything is made for the call: under overload most are refused
         kind, value = await line.call(self._pending(target, command, args, kwargs))
         if kind is Kind.DONE:
             return command.reply.decode(value)
@@ -205,8 +206,10 @@ class Dispatcher:
     # -- hosts ---------------------------------------------------------------------------------------------------
 
     async def _record(self, definition: Definition) -> None:
-        placement = self.placements.of(definition.category).recorded_as
-        await self.journal.register(definition.category, placement, definition.code if self._leads else "")
+        placement = self.placements.of(definition.category)
+        await self.journal.register(definition.category, placement.recorded_as, definition.code if self._leads else "")
+        if self._leads and placement.hosts_max is not None:
+            self.cluster.expect(definition.type, self.config)
 
     async def _connect(self, category: str, owner: str) -> Peer:
         """The host called `owner`, running the code it should. What goes there is recorded first."""

@@ -89,6 +89,13 @@ class Link:
         finally:
             self._callers.pop(pending, None)
 
+    def check_room(self) -> None:
+        """Raise what `call` would raise at once: `Overloaded`, `RuntimeClosed`."""
+        if self._closed:
+            raise RuntimeClosed(self.name)
+        if len(self._callers) >= self._config.waiting_max:
+            raise Overloaded(f"line to {self.name}", self._config.waiting_max)
+
     def renew(self) -> None:
         """Have the host looked up again before the next call: it may run other code by then, or be another one.
 
@@ -112,10 +119,7 @@ class Link:
     # -- sending -------------------------------------------------------------------------------------------------
 
     def _accept(self, pending: Pending) -> None:
-        if self._closed:
-            raise RuntimeClosed(self.name)
-        if len(self._callers) >= self._config.waiting_max:
-            raise Overloaded(f"line to {self.name}", self._config.waiting_max)
+        self.check_room()
         self._callers[pending] = None
         self._deadlines.watch(pending)
         self._numbers += 1

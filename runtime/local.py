@@ -10,10 +10,12 @@ import copy
 from contextvars import Context
 from typing import Any
 
+from holdfast.actors.aggregate import Aggregate
 from holdfast.actors.calls import CallWire
 from holdfast.actors.errors import NotSerializable
 
 from .cluster import HostSpec, JournalSpec, PeerGone, WireError, journal_name
+from .config import Config
 from .packing import PLAIN
 from .resident import HostResident, JournalResident, Resident
 
@@ -64,6 +66,8 @@ class LocalPeer:
 class LocalCluster:
     """Residents by name, in this process."""
 
+    spares = 0
+
     def __init__(self, spec: JournalSpec) -> None:
         self._spec = spec
         self.started_journals = frozenset(range(spec.partitions))
@@ -95,6 +99,12 @@ class LocalCluster:
     async def host_names(self) -> list[str]:
         """The owners that have a host."""
         return list(self._hosts)
+
+    def expect(self, type: type[Aggregate], config: Config) -> None:
+        """A host here starts in no time: no spares are needed."""
+
+    async def end_spares(self) -> None:
+        """There are none."""
 
     async def kill(self, peer: Any, *, for_good: bool = False) -> None:
         """End a resident at once."""

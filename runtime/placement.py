@@ -55,7 +55,7 @@ def _check(live_max: int, idle_s: float | None) -> None:
 @dataclass(frozen=True, slots=True)
 class Dedicated:
     """One Ray actor, so one process, for each live aggregate. The strongest isolation: about 40 MB each, and most
-    of a second of CPU to start unless an idle worker is at hand. For few, busy or untrusted aggregates."""
+    of a second of CPU to start unless a spare is ready (`Config.spare_hosts`). For few, busy or untrusted ones."""
 
     live_max: int = 64
     idle_s: float | None = None

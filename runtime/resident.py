@@ -25,7 +25,7 @@ from .dispatcher import Dispatcher
 from .ref import Gate, Home
 from .watch import watched
 
-__all__ = ["HostResident", "JournalResident", "JournalWay", "Resident", "journal_over", "ways_to"]
+__all__ = ["HostResident", "JournalResident", "JournalWay", "Make", "Resident", "journal_over", "ways_to"]
 
 
 class Resident(ABC):
@@ -60,6 +60,10 @@ class Resident(ABC):
     @abstractmethod
     async def stop(self) -> None:
         """Release what it holds."""
+
+
+Make = Callable[[Callable[[], None]], Resident]
+"""Builds a resident in its process, given what ends that."""
 
 
 class JournalResident(Resident):

@@ -54,6 +54,8 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
 
     journal: StoreStatistics
     hosts: tuple[HostStatistics, ...]
+    spares: int
+    """Processes that this runtime has ready to become dedicated hosts (`Config.spare_hosts`)."""
 
     @property
     def live(self) -> int:
@@ -288,7 +290,9 @@ class Runtime:
     async def statistics(self) -> Statistics:
         """What the journal holds, and what the hosts of this namespace hold and have done."""
         journal, hosts = await asyncio.gather(self._journal.statistics(), self._dispatcher.statistics())
-        return Statistics(journal=journal, hosts=tuple(sorted(hosts, key=lambda host: host.name)))
+        return Statistics(
+            journal=journal, hosts=tuple(sorted(hosts, key=lambda host: host.name)), spares=self._cluster.spares
+        )
 
     async def close(self) -> None:
         """Let go. If this runtime started Ray: have every aggregate leave memory with its snapshot, then end all
@@ -298,6 +302,7 @@ class Runtime:
         self._closed = True
         self._gate.close()
         await self._dispatcher.close()
+        await self._cluster.end_spares()
         if self._leave is not None:
             await self._leave(self._retire)
         await self._cluster.close()

@@ -66,6 +66,11 @@ class World:
     def handle(self, name: str) -> Any:
         return ray.get_actor(name, f"holdfast-{self.namespace}")
 
+    def pid_of(self, name: str) -> int:
+        """The process of one of this namespace's actors."""
+        id = self.handle(name)._actor_id.hex()
+        return int(ray._private.state.actors(id)["Pid"])
+
     def journal_pid(self) -> int:
         return hf_support.writer_pid(self.path)
 

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any
 
+from holdfast.actors.aggregate import Aggregate
 from holdfast.runtime.cluster import HostSpec, JournalSpec, PeerGone, journal_name
+from holdfast.runtime.config import Config
 from holdfast.runtime.resident import HostResident, JournalResident, Resident
 
 from .clock import Clock, Process
@@ -165,6 +167,8 @@ class SimulatedPeer:
 class SimulatedCluster:
     """A `Cluster`, as one process sees it."""
 
+    spares = 0
+
     def __init__(self, control: Control, process: Process) -> None:
         self._control, self._process = control, process
 
@@ -191,6 +195,12 @@ class SimulatedCluster:
         """The owners that have a host running."""
         await self._trip("the cluster")
         return list(self._control.hosts)
+
+    def expect(self, type: type[Aggregate], config: Config) -> None:
+        """There are no spares in this world."""
+
+    async def end_spares(self) -> None:
+        """There are none."""
 
     async def kill(self, peer: Any, *, for_good: bool = False) -> None:
         """End a resident."""
