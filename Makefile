@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test simulate soak fuzz bench lint format clean
+.PHONY: help demo test simulate soak fuzz bench bench-quick bench-ready lint format clean
 
 help:
 	@echo "make demo    run the bank's loan applications, with two kills on the way (in about two minutes)"
@@ -14,7 +14,7 @@ help:
 	@echo "make simulate SEEDS=2000  the same classes in so many simulated worlds; SEED=4711 replays one; PARTITIONS=2"
 	@echo "make soak MINUTES=5  a real cluster of three nodes, with kills and pauses of everything in it"
 	@echo "make fuzz    coverage-guided fuzzing of everything that reads bytes (FUZZ_SECONDS=60 of each)"
-	@echo "make bench   the measurements that the documents quote"
+	@echo "make bench   every measurement that the documents quote, in full size; make bench-quick, in three minutes"
 	@echo "make lint    ruff, mypy strict, pyright strict"
 	@echo "make format  put the code into its format"
 	@echo "make clean   remove what these targets made"
@@ -49,9 +49,14 @@ fuzz: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group fuzz
 	@$(BIN)/python -m tests.fuzz --seconds $(or $(FUZZ_SECONDS),60)
 
-bench: $(READY)
-	@$(BIN)/python -m benchmarks hot_aggregate
-	@$(BIN)/python -m benchmarks failover
+bench: bench-ready
+	@$(BIN)/python -m benchmarks all
+
+bench-quick: bench-ready
+	@$(BIN)/python -m benchmarks all --quick
+
+bench-ready: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench
 
 lint: $(READY)
 	@$(BIN)/ruff check .
@@ -64,4 +69,4 @@ format: $(READY)
 	@$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv out build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv out build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis benchmarks/.cache

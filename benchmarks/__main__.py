@@ -1,20 +1,77 @@
-"""`python -m benchmarks NAME` answers one question; without a name it lists them."""
+"""`python -m benchmarks NAME` answers one question, `python -m benchmarks all` every one; `report` writes the tables
+of benchmarks/README.md, `flame` draws where the time goes."""
 
-import importlib
-import pkgutil
+import asyncio
+import random
 import sys
 
-import benchmarks
+import click
+from rich.console import Console
+
+from benchmarks.harness import plot, result, tables
+from benchmarks.harness.flame import Untraceable, record
+from benchmarks.harness.question import names, question_module
+from benchmarks.harness.report import write_report
+from benchmarks.harness.run import answer
+from benchmarks.harness.suite import run_all
+
+quick_option = click.option("--quick", is_flag=True, help="Smaller numbers, same method.")
+seed_option = click.option("--seed", type=int, help="Of what is random; a new one each time, and told, if not given.")
 
 
-def main() -> int:
-    names = sorted(m.name for m in pkgutil.iter_modules(benchmarks.__path__) if not m.name.startswith("_"))
-    if len(sys.argv) != 2 or sys.argv[1] not in names:
-        print("usage: python -m benchmarks NAME, one of:", *names, sep="\n  ")
-        return 2
-    importlib.import_module(f"benchmarks.{sys.argv[1]}").main()
-    return 0
+PLAIN_WIDTH = 150  # of tables that go into a file or a pipe
 
+
+def console() -> Console:
+    """Where tables go."""
+    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+
+
+def asking(name: str) -> click.Command:
+    """The command that answers one question."""
+
+    @click.command(name, help=f"Answer {name}.")
+    @quick_option
+    @seed_option
+    def ask(quick: bool, seed: int | None) -> None:
+        seed = random.randrange(1 << 31) if seed is None else seed
+        found = asyncio.run(answer(question_module(name), quick=quick, seed=seed))
+        result.append(found)
+        plot.draw(found)
+        tables.print_result(found, console())
+
+    return ask
+
+
+@click.group(help=__doc__)
+def main() -> None: ...
+
+
+@main.command("all", help="Answer every question, and sum up.")
+@quick_option
+@seed_option
+def ask_all(quick: bool, seed: int | None) -> None:
+    sys.exit(run_all(names(), quick=quick, seed=seed, console=console()))
+
+
+@main.command(help="Write the tables of benchmarks/README.md from the newest results.")
+@click.option("--keep", is_flag=True, help="Also keep the results that they are made of in results/record/.")
+def report(keep: bool) -> None:
+    write_report(keep=keep)
+
+
+@main.command(help="Draw where client, host and journal spend their CPU time, as flame graphs.")
+@click.option("--seconds", default=10, show_default=True, help="How long to look.")
+def flame(seconds: int) -> None:
+    try:
+        for path in asyncio.run(record(seconds)):
+            console().print(path, highlight=False, soft_wrap=True)
+    except Untraceable as problem:
+        raise click.ClickException(str(problem)) from problem
+
+
+for each in names():
+    main.add_command(asking(each))
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -2,78 +2,68 @@
 
 `kill -9` of the host of an aggregate, sharded and dedicated, and of the journal; then the time to the first reply of a
 command. Compared with a cold start: create an actor that does nothing and wait for its first reply, with no idle worker
-at hand. All in turn, several times, in one run; the medians count. The promise is less than two cold starts.
+at hand.
 """
 
 import asyncio
 import os
 import signal
-import statistics
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
-import ray
-
-from holdfast.actors import Aggregate, command, event, on, query
+from benchmarks.harness import Question, Run, below
+from benchmarks.harness.processes import JOURNAL, actor_pids
+from benchmarks.subjects.bare import ColdStarts, ray_without_idle_workers
+from benchmarks.subjects.counter import Counter
 from holdfast.runtime import Dedicated, Runtime, Sharded
 
-ROUNDS = 7
-PROMISE = 2.0
+QUESTION = Question(
+    name="failover",
+    asks="how long does a caller wait when a process is killed under it?",
+    compared="cold starts of a bare Ray actor",
+    target=below(2),
+)
 
 
-@event("failover.added")
-class Added:
-    amount: int
+class Own(Counter):
+    """A counter in a process of its own."""
 
 
-class Book(Aggregate):
-    total: int = 0
-
-    @command
-    def add(self, amount: int) -> int:
-        self.emit(Added(amount))
-        return self.total
-
-    @query
-    def pid(self) -> int:
-        return os.getpid()
-
-    @on(Added)
-    def _added(self, event: Added) -> None:
-        self.total += event.amount
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    rounds: int
 
 
-class Own(Book):
-    """A book in a process of its own."""
+FULL = Sizes(rounds=7)
+QUICK = Sizes(rounds=3)
 
 
-class Bare:
-    async def answer(self) -> int:
-        return 1
+async def measure(run: Run, sizes: Sizes) -> None:
+    placement = {Counter: Sharded(1), Own: Dedicated()}
+    url = f"sqlite:///{run.folder}/counters.db"
+    with ray_without_idle_workers():
+        async with Runtime.open(url, placement=placement) as runtime:
+            shared, own, cold = runtime.get(Counter, "a"), runtime.get(Own, "a"), ColdStarts()
+            await asyncio.gather(shared.add(1), own.add(1), cold.start_s())
 
+            async def journal_killed() -> float:
+                return await killed_s(actor_pids()[JOURNAL], lambda: shared.add(1))
 
-class Cold:
-    """A cold start of a bare actor: in a Ray of no CPUs, which keeps no idle workers, and which needs none."""
+            async def shared_killed() -> float:
+                return await killed_s(await shared.pid(), lambda: shared.add(1))
 
-    def __init__(self) -> None:
-        self._actor = ray.remote(num_cpus=0)(Bare)
+            async def own_killed() -> float:
+                return await killed_s(await own.pid(), lambda: own.add(1))
 
-    async def start_s(self) -> float:
-        """From the creation to the first reply."""
-        started = time.perf_counter()
-        actor: Any = self._actor.remote()
-        await actor.answer.remote()
-        took = time.perf_counter() - started
-        ray.kill(actor)
-        return took
-
-
-async def journal_pid(runtime: Runtime) -> int:
-    """The process of the journal: the named actor of this namespace."""
-    table: Any = ray._private.state.actors()
-    return next(a["Pid"] for a in table.values() if a["Name"] == "journal" and a["State"] == "ALIVE")
+            systems = {"cold": cold.start_s, "sharded host": shared_killed, "journal": journal_killed}
+            systems["dedicated host"] = own_killed
+            samples = await run.alternate("kills", sizes.rounds, systems, warm_up=False)
+            for of in ("sharded host", "dedicated host", "journal"):
+                run.compare("kill -9 to the next reply", "s", samples[of], samples["cold"], of=of)
+            assert (await runtime.state_at(Counter, "a")).total == 1 + 2 * sizes.rounds, "a command was lost or doubled"
+            assert (await runtime.state_at(Own, "a")).total == 1 + sizes.rounds, "a command was lost or doubled"
 
 
 async def killed_s(pid: int, call: Callable[[], Awaitable[Any]]) -> float:
@@ -82,39 +72,3 @@ async def killed_s(pid: int, call: Callable[[], Awaitable[Any]]) -> float:
     started = time.perf_counter()
     await call()
     return time.perf_counter() - started
-
-
-async def measure(folder: str) -> None:
-    placement = {Book: Sharded(1), Own: Dedicated()}
-    async with Runtime.open(f"sqlite:///{folder}/books.db", placement=placement) as runtime:
-        book, own, cold = runtime.get(Book, "a"), runtime.get(Own, "a"), Cold()
-        await asyncio.gather(book.add(1), own.add(1), cold.start_s())
-        took: dict[str, list[float]] = {"cold Ray actor": [], "sharded host": [], "dedicated host": [], "journal": []}
-        for number in range(ROUNDS):
-            took["cold Ray actor"].append(await cold.start_s())
-            took["sharded host"].append(await killed_s(await book.pid(), lambda: book.add(1)))
-            took["dedicated host"].append(await killed_s(await own.pid(), lambda: own.add(1)))
-            took["journal"].append(await killed_s(await journal_pid(runtime), lambda: book.add(1)))
-            print(f"round {number + 1}:", ", ".join(f"{name} {times[-1]:.2f} s" for name, times in took.items()))
-        assert (await runtime.state_at(Book, "a")).total == 1 + 2 * ROUNDS, "a command was lost or doubled"
-    told(took)
-
-
-def told(took: dict[str, list[float]]) -> None:
-    """The medians, and whether the promise is kept."""
-    base = statistics.median(took["cold Ray actor"])
-    for name, times in took.items():
-        median = statistics.median(times)
-        spread = f"{min(times):.2f} to {max(times):.2f}"
-        print(f"{name}: median {median:.2f} s ({spread}), {median / base:.2f} cold starts")
-    worst = max(statistics.median(times) for times in took.values()) / base
-    print(f"promise of less than {PROMISE:g} cold starts: {'kept' if worst < PROMISE else 'broken'}, {worst:.2f}")
-
-
-def main() -> None:
-    ray.init(address="local", num_cpus=0, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
-    dispatcher = ray._private.ray_logging.global_worker_stdstream_dispatcher
-    dispatcher.remove_handler("ray_print_logs")  # it would tell of each process that is killed here
-    with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(measure(folder))
-    ray.shutdown()

@@ -1,88 +1,51 @@
 """How many durable commands a second does one hot aggregate do, against bare Ray calls that store nothing?
 
 One client, 1,000 calls in flight. Holdfast answers each after its event is on disk (fsync, `synchronous=full`); the Ray
-actor it is compared with adds to a number in memory. Both run in turn, several times, in one run; the median counts.
+actor it is compared with adds to a number in memory.
 """
 
-import asyncio
-import statistics
-import tempfile
-import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from dataclasses import dataclass
 
-import ray
-
-from holdfast.actors import Aggregate, command, event, on
+from benchmarks.harness import Question, Run, at_least, rate
+from benchmarks.subjects.bare import bare_counter, wait_for
+from benchmarks.subjects.counter import Counter
 from holdfast.runtime import Runtime
 
-ROUNDS, CALLERS = 5, 1_000
-DURABLE_CALLS, BARE_CALLS = 20_000, 2_000
+QUESTION = Question(
+    name="hot_aggregate",
+    asks="how many durable commands a second does one hot aggregate do?",
+    compared="bare Ray actor calls, nothing journaled",
+    target=at_least(25),
+)
 
 
-@event("counter.added")
-class Added:
-    amount: int
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """`durable`, `bare`: calls of each caller in one round."""
+
+    rounds: int
+    callers: int
+    durable: int
+    bare: int
 
 
-class Counter(Aggregate):
-    total: int = 0
-
-    @command
-    def add(self, amount: int) -> int:
-        self.emit(Added(amount))
-        return self.total
-
-    @on(Added)
-    def _added(self, event: Added) -> None:
-        self.total += event.amount
+FULL = Sizes(rounds=9, callers=1000, durable=40, bare=4)
+QUICK = Sizes(rounds=3, callers=1000, durable=10, bare=1)
 
 
-class Bare:
-    def __init__(self) -> None:
-        self.total = 0
+async def measure(run: Run, sizes: Sizes) -> None:
+    async with Runtime.open(f"sqlite:///{run.folder}/counter.db") as runtime:
+        counter, bare = runtime.get(Counter, "hot"), bare_counter(sizes.callers)
+        bare_add = wait_for(bare.add)
 
-    async def add(self, amount: int) -> int:
-        self.total += amount
-        return self.total
+        async def durable() -> float:
+            return await rate(lambda caller: counter.add(1), callers=sizes.callers, each=sizes.durable)
 
+        async def plain() -> float:
+            return await rate(lambda caller: bare_add(1), callers=sizes.callers, each=sizes.bare)
 
-async def rate(call: Callable[[int], Awaitable[Any]], calls: int) -> float:
-    """Calls a second, with `CALLERS` of them in flight."""
-
-    async def caller() -> None:
-        for _ in range(calls // CALLERS):
-            await call(1)
-
-    started = time.perf_counter()
-    await asyncio.gather(*(caller() for _ in range(CALLERS)))
-    return calls / (time.perf_counter() - started)
-
-
-async def measure(folder: str) -> None:
-    async with Runtime.open(f"sqlite:///{folder}/counter.db") as runtime:
-        counter = runtime.get(Counter, "hot")
-        bare = ray.remote(num_cpus=0, max_concurrency=CALLERS)(Bare).remote()
-
-        async def bare_add(amount: int) -> Any:
-            return await bare.add.remote(amount)
-
-        await rate(counter.add, CALLERS)  # warm up: processes start, caches fill
-        await rate(bare_add, CALLERS)
-        durable, plain = [], []
-        for number in range(ROUNDS):
-            durable.append(await rate(counter.add, DURABLE_CALLS))
-            plain.append(await rate(bare_add, BARE_CALLS))
-            print(f"round {number + 1}: {durable[-1]:,.0f} durable commands/s, {plain[-1]:,.0f} bare Ray calls/s")
-        expected = CALLERS + ROUNDS * DURABLE_CALLS
-        assert (await runtime.state_at(Counter, "hot")).total == expected, "a command was lost or doubled"
-    ratio = statistics.median(durable) / statistics.median(plain)
-    print(
-        f"median {statistics.median(durable):,.0f} ({min(durable):,.0f} to {max(durable):,.0f}) durable commands/s, "
-        f"{statistics.median(plain):,.0f} ({min(plain):,.0f} to {max(plain):,.0f}) bare Ray calls/s: {ratio:.1f} x"
-    )
-
-
-def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(measure(folder))
+        samples = await run.alternate("rounds", sizes.rounds, {"durable": durable, "plain": plain})
+        run.compare("durable commands", "/s", samples["durable"], samples["plain"])
+        sent = (1 + sizes.rounds) * sizes.callers  # one round warms up
+        assert (await runtime.state_at(Counter, "hot")).total == sent * sizes.durable, "a command was lost or doubled"
+        assert await bare_add(0) == sent * sizes.bare, "a bare call was lost or doubled"
