@@ -1,9 +1,10 @@
-"""How much of SQLite's own speed does the group commit keep, with hundreds of callers waiting for the disk?
+"""How much of SQLite's own speed does the group commit keep, with two thousand appends waiting for the disk?
 
-A journal server in this process, without Ray. Each caller appends one event to a stream of its own, waits until it is
-durable, and appends the next; what waits travels together, encoded as a host sends it. Compared with `executemany` of
-the same rows, made beforehand, in one thread: the same schema, triggers and pragmas, a flush after each transaction,
-and as many rows in it as the group commit had on average.
+A journal server in this process, without Ray, and the requests of four hosts, two of each under way as a host has them:
+batches of appends of one event, each to another stream, as bytes; each request is followed by its next when it is
+answered. What waits while a transaction is under way becomes the next one. Compared with `executemany` of the same rows
+in one thread: the same schema, triggers and pragmas, a flush after each transaction, and as many rows in it as the
+group commit had on average. What comes in is made beforehand on both sides: requests here, rows there.
 """
 
 import time
@@ -13,10 +14,13 @@ from itertools import count
 from pathlib import Path
 
 from benchmarks.harness import Question, Run, at_least, closed_loop
-from benchmarks.subjects.journals import CATEGORY, added_event, counter_stream, fill, filling, served
-from holdfast.journal import Append, JournalClient, StreamId
+from benchmarks.subjects.journals import CATEGORY, added_event, counter_stream, fill, filling
+from holdfast.journal import Append, Appended, StreamId
 from holdfast.journal.rows import EVENT_COLUMNS, event_row, name_checksum
+from holdfast.journal.server import JournalServer
+from holdfast.journal.sqlite import SqliteStore
 from holdfast.journal.sqlite_file import SqliteOptions, connect_writer
+from holdfast.journal.wire import decode_appended, encode
 
 QUESTION = Question(
     name="group_commit",
@@ -30,43 +34,59 @@ INSERT = f"INSERT INTO events ({EVENT_COLUMNS}) VALUES ({', '.join('?' * 11)})"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """`each`: appends of each caller in one round."""
+    """`under_way`: requests at once. `appends`: of each. `requests`: one after the other, in one round."""
 
     rounds: int
-    callers: int
-    each: int
+    under_way: int
+    appends: int
+    requests: int
+
+    @property
+    def streams(self) -> int:
+        """Each append under way is to another one."""
+        return self.under_way * self.appends
+
+    @property
+    def events(self) -> int:
+        """Of one round."""
+        return self.streams * self.requests
 
 
-FULL = Sizes(rounds=9, callers=500, each=200)
-QUICK = Sizes(rounds=3, callers=500, each=40)
+FULL = Sizes(rounds=9, under_way=8, appends=250, requests=50)
+QUICK = Sizes(rounds=3, under_way=8, appends=250, requests=15)
 
 
 async def measure(run: Run, sizes: Sizes) -> None:
     for name in ("ours.db", "raw.db"):
-        await prepare(run.folder / name, sizes.callers)
-    raw = RawRows(run.folder / "raw.db", sizes.callers)
-    async with served(run.folder / "ours.db") as client:
-        epoch = await client.claim(OWNER, "benchmark")
+        await prepare(run.folder / name, sizes.streams)
+    raw = RawRows(run.folder / "raw.db", sizes.streams)
+    server = JournalServer(SqliteStore(run.folder / "ours.db"))
+    await server.start()
+    try:
+        epoch = await server.claim(OWNER, "benchmark")
         batches: list[float] = []
         rounds = count()
 
         async def ours() -> float:
-            before, number = await client.statistics(), next(rounds)
-            taken = await append_all(client, epoch, sizes, after=1 + number * sizes.each)
-            after = await client.statistics()
+            before = await server.statistics()
+            requests = made(sizes, epoch, after=1 + next(rounds) * sizes.requests)
+            taken = await append_all(server, requests)
+            after = await server.statistics()
             batches.append((after.appends - before.appends) / (after.commits - before.commits))
-            return sizes.callers * sizes.each / taken
+            return sizes.events / taken
 
         async def theirs() -> float:
-            rows = sizes.callers * sizes.each
-            return rows / raw.insert_s(rows, round(batches[-1]))
+            return sizes.events / raw.insert_s(sizes.events, round(batches[-1]))
 
         samples = await run.alternate("rounds", sizes.rounds, {"ours": ours, "theirs": theirs})
         run.compare("durable appends", "/s", samples["ours"], samples["theirs"])
         run.details["rows in one transaction, by round"] = [round(batch) for batch in batches]
-        versions = {version for _, version in await client.list_streams(category=CATEGORY, limit=sizes.callers)}
-        assert versions == {1 + (1 + sizes.rounds) * sizes.each}, f"an append was lost or doubled: {versions}"
-    assert raw.count() == sizes.callers * (1 + (1 + sizes.rounds) * sizes.each), "a raw row was lost or doubled"
+        streams = await server.list_streams(category=CATEGORY, limit=sizes.streams)
+        versions = {version for _, version in streams}
+        assert versions == {1 + (1 + sizes.rounds) * sizes.requests}, f"an append was lost or doubled: {versions}"
+    finally:
+        await server.stop()
+    assert raw.count() == sizes.streams * (1 + (1 + sizes.rounds) * sizes.requests), "a raw row was lost or doubled"
 
 
 async def prepare(path: Path, streams: int) -> None:
@@ -76,17 +96,36 @@ async def prepare(path: Path, streams: int) -> None:
         await fill(store, appends, lambda more: None)
 
 
-async def append_all(client: JournalClient, epoch: int, sizes: Sizes, *, after: int) -> float:
-    """Seconds until every caller has appended all of its events, each after the one before it was durable."""
+def made(sizes: Sizes, epoch: int, *, after: int) -> list[list[bytes]]:
+    """The requests that follow one another, for each that is under way: each brings its streams one version on."""
+    return [
+        [
+            encode([append(place, version, epoch) for place in range(line, sizes.streams, sizes.under_way)])
+            for version in range(after, after + sizes.requests)
+        ]
+        for line in range(sizes.under_way)
+    ]
 
-    async def caller(number: int) -> None:
-        stream = StreamId(CATEGORY, f"{number}")
-        for version in range(after, after + sizes.each):
-            event = added_event(version, 1, version + 1)
-            append = Append(stream=stream, owner=OWNER, epoch=epoch, expected_version=version, events=(event,))
-            await client.append(append, 150)
 
-    return await closed_loop(caller, sizes.callers)
+def append(place: int, version: int, epoch: int) -> Append:
+    """The event after `version` of the stream at `place`."""
+    event = added_event(version, 1, version + 1)
+    return Append(
+        stream=StreamId(CATEGORY, f"{place}"), owner=OWNER, epoch=epoch, expected_version=version, events=(event,)
+    )
+
+
+async def append_all(server: JournalServer, requests: list[list[bytes]]) -> float:
+    """Seconds until every request is answered. Checks that no answer is a refusal."""
+    answers: list[bytes] = []
+
+    async def line(number: int) -> None:
+        for request in requests[number]:
+            answers.append(await server.append(request))
+
+    taken = await closed_loop(line, len(requests))
+    assert all(isinstance(each, Appended) for answer in answers for each in decode_appended(answer))
+    return taken
 
 
 class RawRows:

@@ -7,6 +7,7 @@ Before this: a request arrived over the transport. After this: what was reported
 """
 
 from collections.abc import Sequence
+from itertools import accumulate, chain
 
 from .admission import check_epoch, check_ids, check_name, check_request, check_stream, refusal
 from .batcher import Batcher
@@ -142,6 +143,6 @@ class JournalServer:
 
     async def _commit(self, requests: list[list[Append]]) -> list[list[Appended | JournalError]]:
         """One transaction for all that waits; the results are handed back request by request."""
-        results = await self.store.append([append for request in requests for append in request])
-        done = iter(results)
-        return [[next(done) for _ in request] for request in requests]
+        results = await self.store.append(list(chain.from_iterable(requests)))
+        starts = accumulate(map(len, requests), initial=0)
+        return [results[start : start + len(request)] for start, request in zip(starts, requests, strict=False)]

@@ -15,7 +15,7 @@ Whatever goes wrong rolls the transaction back and forgets all that was remember
 import sqlite3
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import chain
+from functools import cache
 from typing import Any
 
 from .errors import (
@@ -47,8 +47,6 @@ __all__ = ["CLAIMS_KEPT", "SqliteWriter"]
 CLAIMS_KEPT = 8
 """How many claims of one owner are remembered, so that a late repetition of one gets its old epoch."""
 
-_EVENT_MARKS = f"({', '.join('?' * 11)})"
-_INSERT_EVENT = f"INSERT INTO events ({EVENT_COLUMNS}) VALUES {_EVENT_MARKS}"
 _INSERT_KEYED = f"INSERT INTO keyed_replies ({KEYED_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"
 _INSERT_SNAPSHOT = f"INSERT OR REPLACE INTO snapshots ({SNAPSHOT_COLUMNS}) VALUES (?, ?, ?, ?, ?)"
 _INSERT_STREAM = "INSERT INTO streams (key, category, id) VALUES (?, ?, ?)"
@@ -56,13 +54,19 @@ _INSERT_STREAM = "INSERT INTO streams (key, category, id) VALUES (?, ?, ?)"
 _AT_ONCE = 32
 """Events in one statement: to start one, and to keep the sequence of its table, is a third of what an insert costs."""
 
-_INSERT_EVENTS = f"INSERT INTO events ({EVENT_COLUMNS}) VALUES {', '.join([_EVENT_MARKS] * _AT_ONCE)}"
+_COLUMNS = len(EVENT_COLUMNS.split(", "))
 
 _Row = tuple[Any, ...]
 
 
 _ROTTEN_MAX = 16
 """Damaged streams that one transaction works its way around. Each of them is another try of the whole batch."""
+
+
+@cache
+def _insert_events(count: int) -> str:
+    marks = f"({', '.join('?' * _COLUMNS)})"
+    return f"INSERT INTO events ({EVENT_COLUMNS}) VALUES {', '.join([marks] * count)}"
 
 
 class _MetRot(Exception):
@@ -86,7 +90,7 @@ class SqliteWriter:
         self._transactions = Transactions(connection, reconnect, check)
         self._heads = Heads(self._transactions)
         self._stream_rows: list[_Row] = []
-        self._event_rows: list[_Row] = []
+        self._event_values: list[Any] = []  # of one row after the other
         self._keyed_rows: dict[tuple[int, str], tuple[KeyedReply, _Row]] = {}
         self._written = 0  # appends gathered in this transaction
         self.appends = self.commits = self.fenced = self.conflicts = 0
@@ -186,12 +190,12 @@ class SqliteWriter:
         newest = self._heads.newest()
         if newest.position > NUMBER_MAX - len(append.events):
             raise OverflowError(f"the journal has no position left above {newest.position}")
-        stream, category, name, rows = head.key, head.category, head.name, self._event_rows
+        stream, category, name, values = head.key, head.category, head.name, self._event_values
         version, position = head.version, newest.position
         for event in append.events:
             version += 1
             position += 1
-            rows.append(event_row(event, position, stream, version, category, name))
+            values += event_row(event, position, stream, version, category, name)
         for reply in append.keys:
             self._keyed_rows[stream, reply.key] = reply, keyed_row(reply, stream, name)
         head.version, newest.position = version, position
@@ -203,12 +207,11 @@ class SqliteWriter:
         if self._stream_rows:
             self._connection.executemany(_INSERT_STREAM, self._stream_rows)
             self._stream_rows.clear()
-        if rows := self._event_rows:
-            together = len(rows) - len(rows) % _AT_ONCE
-            for start in range(0, together, _AT_ONCE):
-                self._connection.execute(_INSERT_EVENTS, tuple(chain.from_iterable(rows[start : start + _AT_ONCE])))
-            self._connection.executemany(_INSERT_EVENT, rows[together:])
-            rows.clear()
+        if values := self._event_values:
+            for start in range(0, len(values), _COLUMNS * _AT_ONCE):
+                some = values[start : start + _COLUMNS * _AT_ONCE]
+                self._connection.execute(_insert_events(len(some) // _COLUMNS), some)
+            values.clear()
         if self._keyed_rows:
             self._connection.executemany(_INSERT_KEYED, [row for _, row in self._keyed_rows.values()])
             self._keyed_rows.clear()
@@ -235,8 +238,9 @@ class SqliteWriter:
     def _count(self, results: Sequence[Appended | JournalError]) -> None:
         self.appends += self._written
         self.commits += self._written > 0
-        self.fenced += sum(type(result) is Fenced for result in results)
-        self.conflicts += sum(type(result) is VersionConflict for result in results)
+        refused = [type(result) for result in results if type(result) is not Appended]
+        self.fenced += refused.count(Fenced)
+        self.conflicts += refused.count(VersionConflict)
 
     # Owners and aggregate types
 
@@ -333,7 +337,7 @@ class SqliteWriter:
     def _forget(self) -> None:
         self._heads.forget()
         self._stream_rows.clear()
-        self._event_rows.clear()
+        self._event_values.clear()
         self._keyed_rows.clear()
 
 

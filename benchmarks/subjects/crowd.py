@@ -13,7 +13,6 @@ from collections import Counter as Tally
 from dataclasses import dataclass, field
 
 from benchmarks.subjects.counter import Counter
-
 from holdfast.runtime import Config, DeadlineExceeded, Overloaded, Runtime, Sharded
 
 __all__ = ["NOT_DONE", "TOLD", "UNKNOWN", "Crowd", "Pressed", "call_number"]
