@@ -181,7 +181,8 @@ class Cell:
         if len(self.mailbox) >= self.host.limits.mailbox_max:
             self.host.refuse_overload(call, f"mailbox of {self.name}", self.host.limits.mailbox_max)
             return
-        if self._worker is None and self.phase is Phase.LIVE and not self.mailbox and self._may_go_on():
+        stays = self._worker is None and self.phase is Phase.LIVE and self._last_calls is None
+        if stays and not self.mailbox and self._may_go_on():
             self._execute(call)  # nothing holds it back: it need not wait in the mailbox
             self._rest()
             return
@@ -229,6 +230,7 @@ class Cell:
         """Answer those in the mailbox that do not stay that this is not the place any more."""
         away = [call for call in self.mailbox if not stays(call)]
         self.mailbox = [call for call in self.mailbox if stays(call)]
+        self._looked_up -= sum(call.checked is self._activation for call in away)
         for call in away:
             call.resolve(call, Kind.MOVED, call.maybe_executed)
 
@@ -444,9 +446,10 @@ class Cell:
         except Exception as error:
             log.warning("%r: cannot tell which commands are done: %s", self, error)
             packed, asked = self.host.pack(error), set(calls)
+            refused = [c for c in self.mailbox if c in asked]  # not those that were turned away meanwhile
             self.mailbox = [c for c in self.mailbox if c not in asked]
             self._looked_up = 0
-            for call in calls:
+            for call in refused:
                 call.resolve(call, Kind.ERROR, packed)
         else:
             if any(reply.version > self.version for reply in (*replies.values(), *keyed.values())):
@@ -458,6 +461,7 @@ class Cell:
             for call in calls:
                 call.known = (keyed if call.keyed else replies).get(call.command_id)
                 call.checked = self._activation
+            self._looked_up = sum(c.checked is self._activation for c in self.mailbox)  # some may have been turned away
 
     async def _find(self, ids: list[str], *, keyed: bool) -> dict[str, StoredReply]:
         journal, window, found = self.host.journal, self.host.limits.command_window, dict[str, StoredReply]()

@@ -190,7 +190,9 @@ class Host:
             return
         if self._refusal[0] != what:  # one packs as long as a command takes, and under overload there are very many
             self._refusal = what, self.pack(Overloaded(what, limit))
-        call.resolve(call, Kind.ERROR, self._refusal[1])
+        packed = self._refusal[1]
+        # Where nothing is packed, each caller raises one of its own: a traceback grows wherever an exception is raised.
+        call.resolve(call, Kind.ERROR, Overloaded(what, limit) if isinstance(packed, Overloaded) else packed)
 
     def _serves_none_of(self, calls: Sequence[CallWire]) -> bool:
         if not self._closing:

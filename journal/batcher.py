@@ -117,14 +117,17 @@ class Batcher(Generic[T, R]):
         except BaseException:  # the loop is ending: whoever waits must not wait for ever
             given_up, self._waiting, self._waiting_bytes = (*batch, *self._waiting), deque(), 0
             for _, _, answered in given_up:
-                answered(JournalUnavailable("the request was cancelled"))
+                self._answer(answered, JournalUnavailable("the request was cancelled"))
             raise
         for (_, _, answered), result in zip(batch, results, strict=True):
-            try:
-                answered(result)
-            except Exception as error:  # a bug of whoever asked; the others get their answers all the same
-                context = {"message": f"{self.name}: a bug in what was told an answer", "exception": error}
-                asyncio.get_running_loop().call_exception_handler(context)
+            self._answer(answered, result)
+
+    def _answer(self, answered: "Answered[R]", result: R | Exception) -> None:
+        try:
+            answered(result)
+        except Exception as error:  # a bug of whoever asked; the others get their answers all the same
+            context = {"message": f"{self.name}: a bug in what was told an answer", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
 
     def _landed(self, task: "asyncio.Task[None]") -> None:
         self._in_flight.discard(task)

@@ -11,11 +11,21 @@ Either is told, and nothing is made in its place. A file may be a symbolic link 
 """
 
 import os
+import re
+from glob import escape
 from pathlib import Path
 
 from .errors import JournalLocked, JournalOpenError, JournalUnavailable
 from .partition import Partition
-from .sqlite_file import SqliteOptions, WriterLock, connect_writer, inspect
+from .sqlite_file import (
+    SqliteOptions,
+    WriterLock,
+    connect_reader,
+    connect_writer,
+    inspect,
+    inspect_header,
+    recorded_partition,
+)
 
 __all__ = ["check_made", "make_others", "partition_path"]
 
@@ -43,10 +53,32 @@ def make_others(journal: Path, partition: Partition, options: SqliteOptions) -> 
     """Make all partitions but the first, if that one, whose lock is held, is about to be made."""
     if partition.number or _is_made(journal):
         return
+    _check_unused(journal)
     # Those that are there come first: whatever is wrong with them is found before anything is made.
     others = sorted(partition.others, key=lambda other: not _is_made(partition_path(journal, other)))
     for other in others:
         _make(journal, other, options)
+
+
+def _check_unused(journal: Path) -> None:
+    """Whatever count is asked for now: beside another partition that has been written to, the first one was lost."""
+    for found in journal.parent.glob(f"{escape(journal.name)}.p*"):
+        path = Path(os.path.realpath(found))
+        if not re.fullmatch(r"p[1-9]\d?", found.name.removeprefix(f"{journal.name}.")) or not _is_made(path):
+            continue
+        try:
+            inspect_header(path)
+            connection = connect_reader(path, SqliteOptions())
+        except JournalOpenError:
+            continue  # it is no journal that we know: not ours, or for who opens it to tell
+        try:
+            recorded = recorded_partition(connection, path)
+            ((used,),) = connection.execute("SELECT EXISTS (SELECT 1 FROM owners)").fetchall()
+        finally:
+            connection.close()
+        if used and recorded.number:
+            problem = f"it has been lost: it is not there, and {path}, {recorded}, has been written to"
+            raise JournalOpenError(str(journal), problem)
 
 
 def _make(journal: Path, other: Partition, options: SqliteOptions) -> None:

@@ -39,9 +39,12 @@ _SELECT_STREAM = (
     "SELECT s.key, (SELECT max(version) FROM events WHERE stream = s.key),"
     " (SELECT stream FROM events WHERE stream > s.key ORDER BY stream, version LIMIT 1),"
     " (SELECT version FROM events WHERE stream > s.key ORDER BY stream, version LIMIT 1),"
-    " (SELECT max(version) FROM snapshots WHERE stream = s.key) FROM streams AS s"
+    " {newest} FROM streams AS s"
     " WHERE s.category = (SELECT key FROM categories WHERE name = ?) AND s.id = ?"
 )
+# Only who hydrates looks at snapshots: where those are damaged, events and replies are as readable as ever.
+_SELECT_EVENTS_ONLY = _SELECT_STREAM.format(newest="0")
+_SELECT_HYDRATED = _SELECT_STREAM.format(newest="(SELECT max(version) FROM snapshots WHERE stream = s.key)")
 _SELECT_EVENTS = f"SELECT {EVENT_COLUMNS} FROM events WHERE stream = ? AND version"
 _SELECT_SNAPSHOTS = f"SELECT {SNAPSHOT_COLUMNS} FROM snapshots WHERE stream = ?"
 _SELECT_USABLE = f"{_SELECT_SNAPSHOTS} AND schema = ? AND version <= ? ORDER BY version DESC"
@@ -100,7 +103,7 @@ class SqliteReader:
         if load.owner and (fenced := self._fenced_unless(load.owner, load.epoch, epochs[load.owner])):
             return fenced, 0
         try:
-            found = self._find(load.stream)
+            found = self._find(load.stream, _SELECT_HYDRATED)
             snapshot = self._usable_snapshot(found, load)
             after = snapshot.version if snapshot else bounded(load.after)
             self._check_head(found)
@@ -193,8 +196,8 @@ class SqliteReader:
         if not page and after < head:
             raise CorruptRecord("the journal", 0, after + 1, "this position is missing")
 
-    def _find(self, stream: StreamId) -> _Found:
-        row = self._connection.execute(_SELECT_STREAM, stream).fetchone()
+    def _find(self, stream: StreamId, select: str = _SELECT_EVENTS_ONLY) -> _Found:
+        row = self._connection.execute(select, stream).fetchone()
         if row is None and not self._has_all_names():
             raise CorruptRecord(str(stream), 0, 0, "it is not in the index of names, which is damaged")
         key, head, next_key, next_version, newest = row or (0, 0, 0, 0, 0)

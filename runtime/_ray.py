@@ -152,13 +152,16 @@ class RayPeer:
     async def _answer(self, reply: "asyncio.Future[bytes]") -> bytes:
         """Ray tells of a process that died under a call, but of one that it starts again only after one to two
         seconds: it waits whether that is for good. This process knows much earlier that it is not up."""
+        asker = asyncio.current_task()
+        assert asker is not None, "asked outside a task"
+        cancelling = asker.cancelling()
         self._awaited[reply] = self._is_up()
         if self._looking is None:
             self._looking = asyncio.get_running_loop().call_later(LOOK_EVERY_S, self._look)
         try:
             return await reply
         except asyncio.CancelledError:
-            if reply not in self._awaited:
+            if reply not in self._awaited and asker.cancelling() <= cancelling:  # the look alone ended it
                 raise PeerGone(self.name, "its process died under the call") from None
             raise
         finally:
@@ -251,12 +254,12 @@ class RayCluster:
 
     async def host(self, spec: HostSpec) -> RayPeer:
         """The host called `spec.owner`, started if none runs; a dedicated one in a spare, if one is ready."""
-        while spec.dedicated and self._spares is not None:
+        while spec.dedicated and self._spares is not None and self._spares.ready:
+            # One without spares may have started it since it was looked for, which may be long ago.
+            if (found := await self.find_host(spec.owner)) is not None:
+                return found
             spare: Any = self._spares.take()
-            if spare is None:
-                break
-            found = await self._adopted(spare, spec)
-            if found is not None:
+            if spare is not None and (found := await self._adopted(spare, spec)) is not None:
                 return found
         return await self._start(HOST + spec.owner, self._host_maker(spec), {"max_restarts": 0})
 
@@ -291,6 +294,9 @@ class RayCluster:
             log.info("%s could not be adopted: %s", spare.name, error)
             await self.kill(peer)
             return None
+        except BaseException:  # noted, and no host: its keeper would renew its lease for ever
+            await asyncio.shield(self.kill(peer))
+            raise
         return peer
 
     def expect(self, type: type[Aggregate], config: Config) -> None:

@@ -200,7 +200,7 @@ class Dispatcher:
             silent_since = asyncio.get_running_loop().time() - self.config.link_idle_s
             for key, link in list(self._links.items()):
                 if link.idle and link.used_at < silent_since:
-                    link.forgotten = True
+                    link.forget()
                     del self._links[key]
 
     # -- hosts ---------------------------------------------------------------------------------------------------

@@ -104,6 +104,14 @@ class Link:
             self._lost(self._session, "the aggregate's code has changed")
             self._failures = 0
 
+    def forget(self) -> None:
+        """Another line will be given out in its place. References hold on to this one until they are used again, so it
+        lets go of what it holds. Only when it is `idle`."""
+        self.forgotten = True
+        self._deadlines.stop()
+        self._waiting.clear()  # callers who have gone
+        self._peer, self._session, self._batches = None, "", 0
+
     def close(self) -> None:
         """Fail whoever still waits, and stop."""
         self._closed = True

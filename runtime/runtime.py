@@ -302,10 +302,12 @@ class Runtime:
         self._closed = True
         self._gate.close()
         await self._dispatcher.close()
-        await self._cluster.end_spares()
-        if self._leave is not None:
-            await self._leave(self._retire)
-        await self._cluster.close()
+        try:
+            await self._cluster.end_spares()
+        finally:
+            if self._leave is not None:
+                await self._leave(self._retire)
+            await self._cluster.close()
 
     async def _retire(self) -> None:
         """Everything out of memory, everything on disk; within reason."""
@@ -372,11 +374,12 @@ async def _opened(
     )
     config = config or Config()
     cluster = join(spec)
+    runtime: Runtime | None = None
     try:
         ways = ways_to(cluster, spec, config)
         try:
             await _open_journal(cluster, ways, spec, config)
-        except JournalError:
+        except HoldfastError:
             for way in ways:  # what cannot open its journal, or not all of it, serves nobody
                 if way.partition in cluster.started_journals:
                     await way.end()
@@ -385,6 +388,9 @@ async def _opened(
         runtime = Runtime(cluster, journal, spec, placements, config, leave=leave)
         await runtime.register(*(placement if isinstance(placement, Mapping) else ()))
     except BaseException:
+        if runtime is not None:
+            await runtime.close()
+            raise
         if leave is not None:
             await leave(None)
         await cluster.close()

@@ -23,7 +23,7 @@ from holdfast.actors.aggregate import Aggregate
 from holdfast.actors.definition import definition_of
 from holdfast.journal.errors import HoldfastError
 
-from .cluster import Peer, WireError
+from .cluster import Peer, PeerGone, WireError
 from .config import Config
 from .resident import Make, Resident
 from .watch import watched
@@ -175,20 +175,20 @@ class Spares:
         while True:
             try:
                 spare = await self._start(LEASE_S)
-            except HoldfastError as error:
+            except Exception as error:
                 log.warning("no spare could be started: %s", error)
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, AGAIN_MOST_S)
                 continue
             self._kept.add(spare)
             try:
-                await self._prepare(spare, None, *self._types.values())
+                await self._prepare_for_all(spare)
                 self._ready[spare] = None
                 pause_s = AGAIN_FIRST_S
                 while not await watched(spare, self._config, "wait", WAIT_S):
                     pass
                 await asyncio.sleep(REFILL_PAUSE_S)
-            except HoldfastError as error:
+            except Exception as error:
                 log.info("a spare is replaced: %s", error)
                 self._ready.pop(spare, None)
                 if spare in self._kept:
@@ -196,6 +196,17 @@ class Spares:
                     await self._end(spare)
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, AGAIN_MOST_S)
+
+    async def _prepare_for_all(self, spare: Peer) -> None:
+        """For every type that is expected, those included that come meanwhile. `PeerGone`: one was defined anew."""
+        known: dict[str, type[Aggregate]] = {}
+        await self._prepare(spare, None)
+        while known != self._types:
+            if any(self._types[category] is not type for category, type in known.items()):
+                raise PeerGone(spare.name, "it may have imported an older class")
+            new = {category: type for category, type in self._types.items() if category not in known}
+            await self._prepare(spare, *new.values())
+            known |= new
 
     async def _prepare(self, spare: Peer, *types: type[Aggregate] | None) -> None:
         """Have a spare import these. One that it cannot import is told when a host of it is wanted."""

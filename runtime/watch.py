@@ -33,11 +33,12 @@ class _Watch:
     """Over one request: a timer, and only when that has run out a task. It ends the request as `asyncio.timeout` does,
     by cancelling whoever waits, who tells the two apart by the count of cancellations."""
 
-    __slots__ = ("_asker", "_cancelling", "_config", "_looking", "_peer", "_silent", "_timer")
+    __slots__ = ("_asker", "_cancelling", "_config", "_looking", "_over", "_peer", "_silent", "_timer")
 
     def __init__(self, peer: Peer, config: Config, asker: "asyncio.Task[Any]") -> None:
         self._peer, self._config, self._asker = peer, config, asker
         self._cancelling, self._silent = asker.cancelling(), False
+        self._over = False
         self._looking: asyncio.Task[None] | None = None
         self._timer = asyncio.get_running_loop().call_later(config.suspect_s, self._suspect)
 
@@ -47,6 +48,7 @@ class _Watch:
 
     def stop(self) -> None:
         """There is an answer, or nobody who waits for one."""
+        self._over = True
         self._timer.cancel()
         if self._looking is not None:
             self._looking.cancel()
@@ -55,7 +57,10 @@ class _Watch:
         self._looking = asyncio.get_running_loop().create_task(self._look())
 
     async def _look(self) -> None:
-        if await self._peer.responds(self._config.paused_s):
+        responds = await self._peer.responds(self._config.paused_s)
+        if self._over:
+            return  # its cancellation got lost: `asyncio.wait_for` prefers an answer that has just come
+        if responds:
             self._timer = asyncio.get_running_loop().call_later(self._config.suspect_s, self._suspect)
         else:
             self._silent = True

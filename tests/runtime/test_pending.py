@@ -25,7 +25,7 @@ class Line:
         monkeypatch.setattr(loop, "time", lambda: self.now)
         monkeypatch.setattr(loop, "call_at", self._call_at)
 
-    def _call_at(self, at: float, look: object) -> asyncio.TimerHandle:
+    def _call_at(self, at: float, look: object, context: object = None) -> asyncio.TimerHandle:
         handle = asyncio.TimerHandle(at, look, (), asyncio.get_running_loop())  # type: ignore[arg-type]
         self.timers.append((at, handle))
         return handle
