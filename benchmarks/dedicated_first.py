@@ -1,4 +1,4 @@
-"""How long until a new dedicated aggregate answers its first command, with a spare process ready, against a cold Ray actor?
+"""How long until a new dedicated aggregate answers its first command, with a spare ready, against a cold Ray actor?
 
 A dedicated aggregate is a Ray actor of its own, so a process. A runtime that keeps spares (`Config(spare_hosts=1)`) has
 one that was started beforehand, and starts the next when it is taken: each round waits for that, off the clock. The

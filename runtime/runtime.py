@@ -20,7 +20,7 @@ from holdfast.actors.aggregate import Aggregate
 from holdfast.actors.definition import Definition, definition_of
 from holdfast.actors.host import HostStatistics
 from holdfast.actors.hydrate import hydrate
-from holdfast.journal.errors import HoldfastError, JournalError, JournalLocked, JournalUnavailable
+from holdfast.journal.errors import HoldfastError, JournalLocked, JournalUnavailable
 from holdfast.journal.journal import Journal
 from holdfast.journal.merge import merged, starting_at
 from holdfast.journal.partition import partition_of
