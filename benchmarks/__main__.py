@@ -2,29 +2,18 @@
 of benchmarks/README.md, `flame` draws where the time goes."""
 
 import asyncio
-import random
 import sys
 
 import click
-from rich.console import Console
 
-from benchmarks.harness import plot, result, tables
+from benchmarks.harness.asking import ask, console
 from benchmarks.harness.flame import Untraceable, record
-from benchmarks.harness.question import names, question_module
+from benchmarks.harness.question import names
 from benchmarks.harness.report import write_report
-from benchmarks.harness.run import answer
 from benchmarks.harness.suite import run_all
 
 quick_option = click.option("--quick", is_flag=True, help="Smaller numbers, same method.")
 seed_option = click.option("--seed", type=int, help="Of what is random; a new one each time, and told, if not given.")
-
-
-PLAIN_WIDTH = 150  # of tables that go into a file or a pipe
-
-
-def console() -> Console:
-    """Where tables go."""
-    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
 
 
 def asking(name: str) -> click.Command:
@@ -33,14 +22,10 @@ def asking(name: str) -> click.Command:
     @click.command(name, help=f"Answer {name}.")
     @quick_option
     @seed_option
-    def ask(quick: bool, seed: int | None) -> None:
-        seed = random.randrange(1 << 31) if seed is None else seed
-        found = asyncio.run(answer(question_module(name), quick=quick, seed=seed))
-        result.append(found)
-        plot.draw(found)
-        tables.print_result(found, console())
+    def command(quick: bool, seed: int | None) -> None:
+        ask(name, quick=quick, seed=seed)
 
-    return ask
+    return command
 
 
 @click.group(help=__doc__)

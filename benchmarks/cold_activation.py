@@ -36,7 +36,7 @@ class Sizes:
 
 
 FULL = Sizes(rounds=7, callers=1000, ours=20_000, theirs=3_000)
-QUICK = Sizes(rounds=3, callers=1000, ours=2_500, theirs=500)
+QUICK = Sizes(rounds=3, callers=1000, ours=2_000, theirs=400)
 
 
 async def measure(run: Run, sizes: Sizes) -> None:

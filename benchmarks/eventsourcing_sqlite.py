@@ -35,7 +35,7 @@ class Sizes:
 
 
 FULL = Sizes(rounds=7, callers=1000, aggregates=1000, ours=40_000, theirs=4_000)
-QUICK = Sizes(rounds=3, callers=1000, aggregates=1000, ours=8_000, theirs=1_000)
+QUICK = Sizes(rounds=3, callers=1000, aggregates=1000, ours=6_000, theirs=1_000)
 
 
 async def measure(run: Run, sizes: Sizes) -> None:

@@ -38,7 +38,7 @@ class Sizes:
 
 
 FULL = Sizes(aggregates=1_000_000, asked=10_000, actors=8)
-QUICK = Sizes(aggregates=30_000, asked=3_000, actors=3)
+QUICK = Sizes(aggregates=20_000, asked=2_000, actors=2)
 
 
 async def measure(run: Run, sizes: Sizes) -> None:

@@ -47,7 +47,7 @@ class Sizes:
 
 
 FULL = Sizes(rounds=9, callers=6000, each=20)
-QUICK = Sizes(rounds=3, callers=6000, each=6)
+QUICK = Sizes(rounds=3, callers=3000, each=4)
 
 
 class Subject:

@@ -48,7 +48,7 @@ class Sizes:
 
 
 FULL = Sizes(rounds=9, streams=10_000_000, few=10_000, taken=9_000)
-QUICK = Sizes(rounds=3, streams=1_000_000, few=10_000, taken=5_000)
+QUICK = Sizes(rounds=3, streams=200_000, few=10_000, taken=5_000)
 
 
 async def measure(run: Run, sizes: Sizes) -> None:

@@ -1,19 +1,22 @@
-"""All questions, one after the other, each in a process of its own, so that none runs in what another left behind.
+"""All questions, one after the other, each in a process of its own, so that none runs in what another left behind. What
+all of them import is imported once, in the process that theirs are forked from.
 
 A missed target is a result like any other. Only a question that cannot be answered (it crashed, or a command was
 lost or doubled) makes the whole fail.
 """
 
-import subprocess
-import sys
+import multiprocessing
 from collections.abc import Sequence
 
 from rich.console import Console
 
+from .asking import ask
 from .result import Result, read
 from .tables import print_summary
 
 __all__ = ["run_all"]
+
+IMPORTED_ONCE = ["holdfast.runtime", "matplotlib.pyplot", "benchmarks.harness.asking"]
 
 
 def run_all(names: Sequence[str], *, quick: bool, seed: int | None, console: Console) -> int:
@@ -25,7 +28,10 @@ def run_all(names: Sequence[str], *, quick: bool, seed: int | None, console: Con
 
 def _asked(name: str, *, quick: bool, seed: int | None) -> Result | None:
     before = len(read(name))
-    options = (*(["--quick"] if quick else []), *(["--seed", str(seed)] if seed is not None else []))
-    ended = subprocess.run((sys.executable, "-m", "benchmarks", name, *options))
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(IMPORTED_ONCE)
+    process = context.Process(target=ask, args=(name,), kwargs={"quick": quick, "seed": seed})
+    process.start()
+    process.join()
     results = read(name)
-    return results[-1] if ended.returncode == 0 and len(results) > before else None
+    return results[-1] if process.exitcode == 0 and len(results) > before else None
