@@ -184,7 +184,8 @@ class Cell:
         stays = self._worker is None and self.phase is Phase.LIVE and self._last_calls is None
         if stays and not self.mailbox and self._may_go_on():
             self._execute(call)  # nothing holds it back: it need not wait in the mailbox
-            self._rest()
+            if self.gate.clear or self.host.wants_room():
+                self._rest()
             return
         self.mailbox.append(call)
         if self.phase is Phase.PASSIVE:
