@@ -34,7 +34,7 @@ from .errors import (
     NotAJournal,
     PartitionConflict,
 )
-from .partition import WHOLE, Partition
+from .partition import PARTITIONS_MAX, WHOLE, Partition
 from .postgres_session import PostgresAddress, PostgresOptions, Session, StatementFailed
 
 __all__ = ["PostgresDoor", "Taken", "ours"]
@@ -49,9 +49,13 @@ _PARTITIONED = 2
 
 _LOCK_RETRY_S = 0.05
 
+_ANY = Partition(0, PARTITIONS_MAX)
+"""The first one of as many as there can be."""
+
 _TABLES = (
     "SELECT c.relname FROM pg_namespace AS n LEFT JOIN pg_class AS c ON c.relnamespace = n.oid WHERE n.nspname = $1"
 )
+_SCHEMAS = "SELECT nspname::text FROM pg_namespace WHERE nspname = ANY($1::text[])"
 _HOLDER = (
     "SELECT l.pid, w.holder, w.epoch FROM pg_locks AS l LEFT JOIN writer AS w ON w.backend = l.pid"
     " WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1"
@@ -178,6 +182,7 @@ class PostgresDoor:
 
     async def _create(self, session: Session) -> None:
         """All partitions in one transaction: there are none, or all of them."""
+        await self._check_unused(session)
         script = ""
         for partition in (*self.partition.others, self.partition):
             schema = _options_of(self._journal, partition).schema
@@ -189,6 +194,27 @@ class PostgresDoor:
             script += "\n".join(_step(number) for number in range(1, len(_MIGRATIONS) + 1))
             script += _CREATED.format(partition)
         await session.run(script)
+
+    async def _check_unused(self, session: Session) -> None:
+        """Whatever count is asked for now: beside another partition, which was made with it, the first one was lost."""
+        others = [PostgresDoor(self.address, self._journal, self.path, other) for other in _ANY.others]
+        there = {name for (name,) in await session.fetch(_SCHEMAS, [other.options.schema for other in others])}
+        for other in others:
+            if other.options.schema in there and (recorded := await other.recorded_if_readable(session)):
+                problem = f"there is none in {self.options.schema}, and {recorded} is in {other.options.schema}"
+                raise JournalOpenError(self.path, f"it has been lost: {problem}")
+
+    async def recorded_if_readable(self, session: Session) -> Partition | None:
+        """What `recorded` says; None if it is no partition that we know: not ours, or for who opens it to tell."""
+        try:
+            recorded = await self.recorded(session, await self.identity(session))
+        except JournalOpenError:
+            return None
+        except StatementFailed as error:
+            if error.state not in _FORBIDDEN:
+                raise
+            return None
+        return recorded if recorded.number == self.partition.number else None
 
     async def _tables(self, session: Session, options: PostgresOptions) -> list[str | None]:
         """The tables in a schema; no name if it is empty, nothing if there is no such schema."""

@@ -26,6 +26,10 @@ class Files:
     def url(self, count):
         return f"sqlite:///{self.path}?partitions={count}&lock_wait_s=0"
 
+    def beside(self, number):
+        """A journal of its own, where a partition would be."""
+        return f"sqlite:///{self.path}.p{number}?lock_wait_s=0"
+
     async def there(self):
         names = (path.name for path in self.path.parent.iterdir())
         return sorted(name for name in names if not name.endswith((".writer", "-wal", "-shm")))
@@ -46,6 +50,9 @@ class Schemas:
 
     def url(self, count):
         return self.server.url(self.name, partitions=count)
+
+    def beside(self, number):
+        return self.server.url(f"{self.name}_p{number}")
 
     async def there(self):
         async with self.server.raw() as raw:
@@ -126,13 +133,23 @@ async def test_a_partition_that_is_gone_is_not_made_again(place):
     assert await place.there() == [place.made[0], place.made[2]]
 
 
-async def test_a_first_partition_that_is_gone_is_not_made_again(place):
-    """It had the epochs. What there is stays as it is."""
+@pytest.mark.parametrize("asked", [1, 2, 3, 4])
+async def test_a_first_partition_that_is_gone_is_not_made_again(place, asked):
+    """It had the epochs. What there is stays as it is, also where the URL says another count, or none."""
     async with opened(place.url(3)), opened(place.url(3), 2) as last:
         await last.claim("host", "first", 1)
     await place.lose(0)
-    assert "lost" in str(await refused(JournalOpenError, place.url(3)))
+    assert "lost" in str(await refused(JournalOpenError, place.url(asked)))
     assert await place.there() == place.made[1:]
+
+
+async def test_a_journal_beside_it_that_is_no_partition_is_not_in_its_way(place):
+    """What has such a name may be another journal."""
+    async with opened(place.beside(1)) as other:
+        await other.claim("host", "first")
+    async with opened(place.url(1)) as store:
+        assert await store.head() == 0
+    assert await place.there() == place.made[:2]
 
 
 async def test_partitions_are_written_by_one_process_each(place):
