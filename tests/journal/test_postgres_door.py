@@ -120,6 +120,19 @@ async def test_a_schema_of_something_else_stays_as_it_is(journal, table):
         assert await raw.fetchval(there, journal.schema) == 1
 
 
+async def test_what_others_keep_under_the_name_of_a_partition_is_not_in_the_way(journal):
+    """Tables of another application, and a schema that our role may not look into."""
+    async with journal.raw() as raw:
+        await raw.execute(f"CREATE SCHEMA {journal.schema}_p1; CREATE TABLE {journal.schema}_p1.orders (id integer)")
+        await raw.execute(f"CREATE SCHEMA {journal.schema}_p2; CREATE TABLE {journal.schema}_p2.journal (id integer)")
+        await raw.execute(f"CREATE ROLE {journal.schema} LOGIN PASSWORD '{PASSWORD}'")
+        await raw.execute(f"CREATE SCHEMA {journal.schema} AUTHORIZATION {journal.schema}")
+    store = open_store(journal.server.url(journal.schema).replace("//holdfast:", f"//{journal.schema}:"))
+    await store.open()
+    assert await store.head() == 0
+    await store.close()
+
+
 async def test_a_newer_journal_is_refused(journal):
     """An older release never guesses at a newer schema."""
     async with journal.opened():
