@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import postgres_server
 import pytest
@@ -142,6 +143,17 @@ async def test_a_newer_journal_is_refused(journal):
     error = await refused(journal.server.url(journal.schema))
     assert type(error) is JournalTooNew
     assert (error.found, error.supported) == (3, 2)
+
+
+async def test_a_journal_of_schema_1_becomes_partition_0_of_1_and_draws_an_id(journal):
+    """As one in a file does."""
+    script = Path(postgres_door.__file__).with_name("postgres.sql").read_text()
+    async with journal.raw() as raw:
+        await raw.execute(f"CREATE SCHEMA {journal.schema}; {script}")
+        async with journal.opened():
+            pass
+        row = await raw.fetchrow("SELECT schema, partition, partitions, length(id) FROM journal")
+    assert tuple(row) == (2, 0, 1, 16)
 
 
 async def test_an_older_journal_is_migrated_one_step_at_a_time(journal, monkeypatch, tmp_path):
