@@ -26,12 +26,12 @@ _Waiting: TypeAlias = tuple[T, int, Answered[R]]
 
 
 class Batcher(Generic[T, R]):
-    """Hands items to `send` in batches; each item's future gets its own result, or its own error.
+    """Hands items to `send` in batches; whoever waits for an item gets its own result, or its own error.
 
     `send` receives the items in order of arrival and answers in that order; an exception among the results is
     raised to that item alone, one raised by `send` to the whole batch. At most `in_flight_max` batches are under
     way, each of at most `batch_max` items and about `batch_bytes_max` bytes. Beyond `waiting_max` items or
-    `waiting_bytes_max` bytes, `submit` raises `JournalBusy`.
+    `waiting_bytes_max` bytes, `submit` and `put` raise `JournalBusy`.
     """
 
     def __init__(
@@ -60,14 +60,16 @@ class Batcher(Generic[T, R]):
         return len(self._waiting)
 
     def submit(self, item: T, size: int = 0) -> "asyncio.Future[R]":
-        """Queue one item of about `size` bytes. The future may be cancelled; the item is sent all the same."""
+        """Queue one item of about `size` bytes. The future may be cancelled; the item is sent all the same. Raises
+        `JournalBusy`."""
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self.put(item, size, partial(_tell, future))
         return future
 
     def put(self, item: T, size: int, answered: "Answered[R]") -> None:
         """Queue one item, and have `answered` called once, with its result or its error; never from within this call.
-        A tenth of the price of a future, for callers that have thousands under way."""
+        Raises `JournalBusy`; `answered` is not called then. A tenth of the price of a future, for callers that have
+        thousands under way."""
         if len(self._waiting) >= self._waiting_max:
             raise JournalBusy(f"{self.name} queue (items)", self._waiting_max)
         if self._waiting_bytes > self._waiting_bytes_max:

@@ -8,6 +8,7 @@
         │   ├── JournalReadOnly    the file or its folder cannot be written
         │   ├── JournalTooNew      written by a newer release: upgrade
         │   ├── PartitionConflict  made with another number of partitions: open it with that one
+        │   ├── ForeignPartition   a partition of another journal stands there: put its own back
         │   └── JournalLocked      another process writes it: the error says who
         ├── VersionConflict        someone else appended first: hydrate and decide again
         ├── Fenced                 a newer owner claimed the name: stop at once
@@ -34,6 +35,7 @@ __all__ = [
     "CorruptRecord",
     "DuplicateKey",
     "Fenced",
+    "ForeignPartition",
     "HoldfastError",
     "JournalBusy",
     "JournalError",
@@ -118,6 +120,19 @@ class PartitionConflict(JournalOpenError):
 
     def __str__(self) -> str:
         return f"journal {self.path}: is {self.recorded} and was opened as {self.asked}; the count is fixed for ever"
+
+
+class ForeignPartition(JournalOpenError):
+    """What stands there is a partition of another journal, by the ids that both record. Put the right one back; the
+    events of this one are another journal's. Nothing was changed."""
+
+    def __init__(self, path: str, recorded: str, wanted: str) -> None:
+        super().__init__(path, "")
+        self.args = (path, recorded, wanted)
+        self.recorded, self.wanted = recorded, wanted
+
+    def __str__(self) -> str:
+        return f"journal {self.path}: is a partition of another journal, with id {self.recorded} and not {self.wanted}"
 
 
 class JournalLocked(JournalOpenError):

@@ -3,19 +3,22 @@
 A stream lies in one partition whole, always the same one, and `partition_of` says which: the CRC-32 of
 `category/id`, modulo the count. That is part of the format, as a checksum is. Another function, or another count, would
 look for a stream where it is not and find it empty; so both are fixed when a journal is created, each partition records
-its number and the count, and opening as anything else raises `PartitionConflict`.
+its number and the count, and opening as anything else raises `PartitionConflict`. It also records the journal's id,
+random bytes that all its partitions have in common: one of another journal would hold other streams, and have been
+written under other epochs, so it is refused (`ForeignPartition`).
 
 Partition 0 is the journal: it alone creates the others, all of them before itself, and it draws the epochs
 (`partitioned.py`). So a partition that is missing beside a partition 0 that is there has been lost, and is never
 made again as an empty one.
 """
 
+import os
 from dataclasses import dataclass
 
 from .records import StreamId
 from .rows import name_checksum
 
-__all__ = ["PARTITIONS_MAX", "WHOLE", "Partition", "partition_of"]
+__all__ = ["PARTITIONS_MAX", "WHOLE", "Membership", "Partition", "new_journal_id", "partition_of"]
 
 PARTITIONS_MAX = 64
 """Each is a process on a cluster, a file with two connections or a schema with a few sessions."""
@@ -44,6 +47,19 @@ class Partition:
 
 WHOLE = Partition()
 """All of a journal that has no partitions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """What a partition records of itself: which one it is, and of which journal. A journal of schema 1 has no id."""
+
+    partition: Partition = WHOLE
+    journal_id: bytes = b""
+
+
+def new_journal_id() -> bytes:
+    """Sixteen random bytes."""
+    return os.urandom(16)
 
 
 def partition_of(stream: StreamId, count: int) -> int:

@@ -25,6 +25,7 @@ from pathlib import Path
 from time import monotonic
 
 from .errors import (
+    ForeignPartition,
     JournalError,
     JournalLocked,
     JournalOpenError,
@@ -34,7 +35,7 @@ from .errors import (
     NotAJournal,
     PartitionConflict,
 )
-from .partition import WHOLE, Partition
+from .partition import PARTITIONS_MAX, WHOLE, Membership, Partition, new_journal_id
 from .postgres_session import PostgresAddress, PostgresOptions, Session, StatementFailed
 
 __all__ = ["PostgresDoor", "Taken", "ours"]
@@ -45,13 +46,17 @@ _MIGRATIONS = ("postgres.sql", "postgres_2.sql")
 """The script at index n takes a journal from schema n to n + 1. Append to it; never edit one that was released."""
 
 _PARTITIONED = 2
-"""The schema from which on a journal records which partition it is."""
+"""The schema from which on a journal records which partition of which journal it is."""
 
 _LOCK_RETRY_S = 0.05
+
+_ANY = Partition(0, PARTITIONS_MAX)
+"""The first one of as many as there can be."""
 
 _TABLES = (
     "SELECT c.relname FROM pg_namespace AS n LEFT JOIN pg_class AS c ON c.relnamespace = n.oid WHERE n.nspname = $1"
 )
+_SCHEMAS = "SELECT nspname::text FROM pg_namespace WHERE nspname = ANY($1::text[])"
 _HOLDER = (
     "SELECT l.pid, w.holder, w.epoch FROM pg_locks AS l LEFT JOIN writer AS w ON w.backend = l.pid"
     " WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1"
@@ -60,8 +65,8 @@ _HOLDER = (
 )
 _TAKE = "UPDATE writer SET epoch = epoch + 1, backend = pg_backend_pid(), holder = $1 RETURNING epoch"
 _MIGRATED = "UPDATE journal SET schema = {schema};"
-_CREATED = "UPDATE journal SET partition = {0.number}, partitions = {0.count};"
-_RECORDED = 'SELECT partition, partitions FROM "{schema}".journal'
+_CREATED = "UPDATE journal SET partition = {0.number}, partitions = {0.count}, id = '\\x{1}';"
+_RECORDED = 'SELECT partition, partitions, id FROM "{schema}".journal'
 
 _END = "SELECT pg_terminate_backend($1, $2)"
 _END_MS = 5000
@@ -155,30 +160,39 @@ class PostgresDoor:
 
     async def _migrate(self, session: Session) -> None:
         """Bring it to the newest schema: a new journal in one transaction, an older one in one for each step."""
-        await self._check_made(session)
+        first = await self._check_made(session)
         found = await self.identity(session)
         if not found:
             await self._create(session)
             return
         recorded = await self.recorded(session, found)
-        if recorded != self.partition:
-            raise PartitionConflict(self.path, str(recorded), str(self.partition))
+        if recorded.partition != self.partition:
+            raise PartitionConflict(self.path, str(recorded.partition), str(self.partition))
+        if first and recorded.journal_id != first.journal_id:
+            raise ForeignPartition(self.path, recorded.journal_id.hex(), first.journal_id.hex())
         for schema in range(found + 1, len(_MIGRATIONS) + 1):
             await session.run(_step(schema))
 
-    async def _check_made(self, session: Session) -> None:
-        """A partition other than the first is there if that one is, or has been lost."""
+    async def _check_made(self, session: Session) -> Membership | None:
+        """A partition other than the first is there if that one is, or has been lost. Returns what that one records."""
         if not self.partition.number:
-            return
-        if not any(await self._tables(session, self._journal)):  # looked at first: once it is there, all are
+            return None
+        first = PostgresDoor(self.address, self._journal, self.path, Partition(0, self.partition.count))
+        schema = await first.identity(session)  # looked at first: once it is there, all are
+        if not schema:
             raise JournalUnavailable(f"{self.path}: its partitions have not been made yet")
+        recorded = await first.recorded(session, schema)
+        if recorded.partition != first.partition:
+            raise PartitionConflict(self.path, str(recorded.partition), str(self.partition))
         if not any(await self._tables(session, self.options)):
             there, gone = self._journal.schema, self.options.schema
             raise JournalOpenError(self.path, f"it has been lost: the schema {there} is there, {gone} is not")
+        return recorded
 
     async def _create(self, session: Session) -> None:
         """All partitions in one transaction: there are none, or all of them."""
-        script = ""
+        await self._check_unused(session)
+        script, journal_id = "", new_journal_id().hex()
         for partition in (*self.partition.others, self.partition):
             schema = _options_of(self._journal, partition).schema
             tables = await self._tables(session, _options_of(self._journal, partition))
@@ -187,19 +201,40 @@ class PostgresDoor:
             script += "" if tables else f'CREATE SCHEMA "{schema}";\n'
             script += f"SELECT set_config('search_path', '\"{schema}\"', true);\n"
             script += "\n".join(_step(number) for number in range(1, len(_MIGRATIONS) + 1))
-            script += _CREATED.format(partition)
+            script += _CREATED.format(partition, journal_id)
         await session.run(script)
+
+    async def _check_unused(self, session: Session) -> None:
+        """Whatever count is asked for now: beside another partition, which was made with it, the first one was lost."""
+        others = [PostgresDoor(self.address, self._journal, self.path, other) for other in _ANY.others]
+        there = {name for (name,) in await session.fetch(_SCHEMAS, [other.options.schema for other in others])}
+        for other in others:
+            if other.options.schema in there and (recorded := await other.recorded_if_readable(session)):
+                problem = f"there is none in {self.options.schema}, and {recorded} is in {other.options.schema}"
+                raise JournalOpenError(self.path, f"it has been lost: {problem}")
+
+    async def recorded_if_readable(self, session: Session) -> Partition | None:
+        """What `recorded` says; None if it is no partition that we know: not ours, or for who opens it to tell."""
+        try:
+            recorded = (await self.recorded(session, await self.identity(session))).partition
+        except JournalOpenError:
+            return None
+        except StatementFailed as error:
+            if error.state not in _FORBIDDEN:
+                raise
+            return None
+        return recorded if recorded.number == self.partition.number else None
 
     async def _tables(self, session: Session, options: PostgresOptions) -> list[str | None]:
         """The tables in a schema; no name if it is empty, nothing if there is no such schema."""
         return [row[0] for row in await session.fetch(_TABLES, options.schema)]
 
-    async def recorded(self, session: Session, schema: int) -> Partition:
-        """Which partition it is, by its own word, if it has this schema."""
+    async def recorded(self, session: Session, schema: int) -> Membership:
+        """Which partition of which journal it is, by its own word, if it has this schema."""
         if schema < _PARTITIONED:
-            return WHOLE
-        ((number, count),) = await session.fetch(_RECORDED.format(schema=self.options.schema))
-        return Partition(number, count)
+            return Membership()
+        ((number, count, journal_id),) = await session.fetch(_RECORDED.format(schema=self.options.schema))
+        return Membership(Partition(number, count), journal_id)
 
     async def identity(self, session: Session) -> int:
         """Which schema it has; 0 if nothing stands there. Raises `NotAJournal`, `JournalTooNew`."""

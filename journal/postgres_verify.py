@@ -156,13 +156,13 @@ class PostgresSource(Source):
         return source
 
     async def _check_identity(self, door: PostgresDoor) -> None:
-        """That this is a journal, and which partition of one."""
+        """That this is a journal, and which partition of which one."""
         foreign = NotAJournal(self.name, f"its schema {self._schema} holds tables of another application")
         try:
             rows = await self._session.fetch("SELECT application, schema FROM journal")
             if len(rows) != 1 or rows[0][0] != "holdfast":
                 raise foreign
-            self.partition = await door.recorded(self._session, rows[0][1])
+            self.membership = await door.recorded(self._session, rows[0][1])
         except SessionLost as error:
             raise JournalUnavailable(f"{self.name}: {error}") from error
         except StatementFailed as error:

@@ -160,14 +160,17 @@ class PostgresWriter:
     async def claim(self, owner: str, incarnation: str, epoch: int = 0) -> int:
         """See `Store.claim`. The answer is durable before it is given: an epoch is never handed out twice."""
         assert owner, "an owner has a name: the empty one means a bystander"
-        return await self._turns.run(lambda: self._claim(owner, incarnation, epoch))
+        answer = await self._turns.run(lambda: self._claim(owner, incarnation, epoch))
+        if isinstance(answer, Fenced):  # only now: a turn that ends in an error forgets all that is remembered
+            raise answer
+        return answer
 
-    async def _claim(self, owner: str, incarnation: str, epoch: int) -> int:
+    async def _claim(self, owner: str, incarnation: str, epoch: int) -> int | Fenced:
         names = _bytes(f"owner {owner!r}", owner, incarnation)
         _, own, newest = await self._turns.write(_CLAIM, *names, epoch)
         self._heads.claimed(owner, newest)
         if epoch and not own == newest == epoch:
-            raise Fenced(owner, epoch, newest)
+            return Fenced(owner, epoch, newest)
         return int(own)
 
     async def register(self, category: str, placement: str, code: str) -> Registration:

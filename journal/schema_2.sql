@@ -1,14 +1,15 @@
--- Schema 2: which partition of a journal this file is, and of how many. Its one row is written with it, in the same
--- transaction: what was asked for if the file is new, 0 of 1 if it is a journal of schema 1.
+-- Schema 2: which partition of a journal this file is, of how many, and of which journal. Its one row is written with
+-- it, in the same transaction: what was asked for if the file is new, 0 of 1 if it is a journal of schema 1.
 
 CREATE TABLE journal (
     one        INTEGER PRIMARY KEY CHECK (one = 1),
     partition  INTEGER NOT NULL,
     partitions INTEGER NOT NULL,
+    id         BLOB    NOT NULL CHECK (length(id) = 16), -- random, the same in all partitions of one journal
     CHECK (partition >= 0 AND partition < partitions)
 ) STRICT;
 
--- Another count would look for streams where they are not.
+-- Another count would look for streams where they are not, and so would a partition of another journal.
 CREATE TRIGGER journal_keep_update BEFORE UPDATE ON journal
 BEGIN SELECT RAISE(ABORT, 'the partitions of a journal are fixed'); END;
 CREATE TRIGGER journal_keep_delete BEFORE DELETE ON journal

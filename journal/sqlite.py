@@ -113,12 +113,14 @@ class SqliteStore(Store):
             return
         try:
             await asyncio.to_thread(inspect, self._path)
-            await asyncio.to_thread(check_made, self._journal, self._partition)
+            journal_id = await asyncio.to_thread(check_made, self._journal, self._partition)
             self._lock = await self._take_lock()
-            await asyncio.to_thread(make_others, self._journal, self._partition, self._options)
+            if not self._partition.number:
+                journal_id = await asyncio.to_thread(make_others, self._journal, self._partition, self._options)
             await asyncio.to_thread(flush_log, self._path)
             place = Place(self._path)
-            writing = await self._start(lambda: connect_writer(self._path, self._options, self._partition), place)
+            connect = partial(connect_writer, self._path, self._options, self._partition, journal_id)
+            writing = await self._start(connect, place)
             reading = await self._start(lambda: connect_reader(self._path, self._options), place)
             place.mark()
         except OSError as error:

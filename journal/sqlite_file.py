@@ -3,8 +3,8 @@
 A fresh start writes in this order; each crash leaves what the next start accepts:
 
 1. `<file>.writer`, the lock: the system drops it with the process that held it, whatever became of that.
-2. The schema with application_id and user_version, and which partition it is, in one transaction in SQLite's
-   rollback mode. A crash leaves an empty file, or one that SQLite rolls back to empty: it is created again.
+2. The schema with application_id and user_version, and which partition of which journal it is, in one transaction in
+   SQLite's rollback mode. A crash leaves an empty file, or one that SQLite rolls back to empty: it is created again.
 3. WAL mode, which the file itself remembers. A crash before it leaves a journal that is switched now.
 
 The header of a file is looked at before SQLite, or a lock, comes near it: what is not ours stays as it was.
@@ -20,8 +20,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from .errors import JournalFull, JournalOpenError, JournalReadOnly, JournalTooNew, NotAJournal, PartitionConflict
-from .partition import WHOLE, Partition
+from .errors import (
+    ForeignPartition,
+    JournalFull,
+    JournalOpenError,
+    JournalReadOnly,
+    JournalTooNew,
+    NotAJournal,
+    PartitionConflict,
+)
+from .partition import WHOLE, Membership, Partition, new_journal_id
 
 __all__ = [
     "APPLICATION_ID",
@@ -31,7 +39,8 @@ __all__ = [
     "connect_writer",
     "inspect",
     "inspect_header",
-    "recorded_partition",
+    "membership_of",
+    "recorded_membership",
     "schema_script",
 ]
 
@@ -42,7 +51,7 @@ _MIGRATIONS = ("schema.sql", "schema_2.sql")
 """The script at index n takes a journal from schema n to n + 1. Append to it; never edit one that was released."""
 
 _PARTITIONED = 2
-"""The schema from which on a journal records which partition it is."""
+"""The schema from which on a journal records which partition of which journal it is."""
 
 _WAL_PAGES = 4000
 """Pages in the WAL before a commit moves them into the file. Four times SQLite's own: fewer, larger stalls."""
@@ -173,8 +182,11 @@ def flush_log(path: Path) -> None:
                 os.close(file)
 
 
-def connect_writer(path: Path, options: SqliteOptions, partition: Partition = WHOLE) -> sqlite3.Connection:
-    """Open the one connection that writes, after creating or migrating the file. The lock is held."""
+def connect_writer(
+    path: Path, options: SqliteOptions, partition: Partition = WHOLE, journal_id: bytes = b""
+) -> sqlite3.Connection:
+    """Open the one connection that writes, after creating or migrating the file. The lock is held. `journal_id`: which
+    journal it must be of; without one the file's own counts, and a new file draws one."""
     try:
         connection = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_MS / 1000)
     except sqlite3.OperationalError as error:
@@ -182,7 +194,7 @@ def connect_writer(path: Path, options: SqliteOptions, partition: Partition = WH
     try:
         _prepare(connection, options)
         connection.execute("PRAGMA auto_vacuum = NONE")
-        _migrate(connection, path, partition)
+        _migrate(connection, path, Membership(partition, journal_id))
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {options.synchronous}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
@@ -218,35 +230,51 @@ def _prepare(connection: sqlite3.Connection, options: SqliteOptions) -> None:
     connection.execute("PRAGMA recursive_triggers = ON")
 
 
-def _migrate(connection: sqlite3.Connection, path: Path, partition: Partition) -> None:
+def _migrate(connection: sqlite3.Connection, path: Path, wanted: Membership) -> None:
     """Bring the file to the newest schema: a new one in one transaction, an older one in one for each step."""
     if _pragma(connection, "application_id") or _pragma(connection, "schema_version"):
         _check_identity(path, _pragma(connection, "application_id"), _pragma(connection, "user_version"))
     found = _pragma(connection, "user_version")
-    recorded = recorded_partition(connection, path) if found else partition
-    if recorded != partition:
-        raise PartitionConflict(str(path), str(recorded), str(partition))
-    steps = [_step(schema, partition) for schema in range(found + 1, len(_MIGRATIONS) + 1)]
+    recorded = recorded_membership(connection, path) if found else wanted
+    if recorded.partition != wanted.partition:
+        raise PartitionConflict(str(path), str(recorded.partition), str(wanted.partition))
+    if wanted.journal_id and recorded.journal_id != wanted.journal_id:
+        raise ForeignPartition(str(path), recorded.journal_id.hex(), wanted.journal_id.hex())
+    steps = [_step(schema, recorded) for schema in range(found + 1, len(_MIGRATIONS) + 1)]
     for statements in steps if found else ["".join(steps)]:
         connection.executescript(f"BEGIN IMMEDIATE;\n{statements}COMMIT;")
 
 
-def _step(schema: int, partition: Partition) -> str:
+def _step(schema: int, membership: Membership) -> str:
     """What takes a file to this schema from the one before."""
     statements = (Path(__file__).parent / _MIGRATIONS[schema - 1]).read_text(encoding="utf-8")
     if schema == _PARTITIONED:
-        statements += f"\nINSERT INTO journal VALUES (1, {partition.number}, {partition.count});"
+        partition, id = membership.partition, membership.journal_id or new_journal_id()
+        statements += f"\nINSERT INTO journal VALUES (1, {partition.number}, {partition.count}, x'{id.hex()}');"
     return f"{statements}\nPRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {schema};\n"
 
 
-def recorded_partition(connection: sqlite3.Connection, path: Path) -> Partition:
-    """Which partition a file is that is a journal. Raises `JournalOpenError` if it does not say."""
+def membership_of(path: Path) -> Membership:
+    """What a file records that is a journal. Raises `JournalOpenError`s. Read through SQLite alone: this process may
+    have it open, and to close it otherwise would drop its locks."""
+    connection = connect_reader(path, SqliteOptions())
+    try:
+        _check_identity(path, _pragma(connection, "application_id"), _pragma(connection, "user_version"))
+        return recorded_membership(connection, path)
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        raise _open_error(path, error) from error
+    finally:
+        connection.close()
+
+
+def recorded_membership(connection: sqlite3.Connection, path: Path) -> Membership:
+    """Which partition a file is that is a journal, and of which. Raises `JournalOpenError` if it does not say."""
     if _pragma(connection, "user_version") < _PARTITIONED:
-        return WHOLE
-    rows = connection.execute("SELECT partition, partitions FROM journal").fetchall()
-    if len(rows) != 1 or not all(isinstance(number, int) for number in rows[0]):
+        return Membership()
+    rows = connection.execute("SELECT partition, partitions, id FROM journal").fetchall()
+    if len(rows) != 1 or [type(value) for value in rows[0]] != [int, int, bytes]:
         raise JournalOpenError(str(path), "it does not say which partition of a journal it is")
-    return Partition(*rows[0])
+    return Membership(Partition(*rows[0][:2]), rows[0][2])
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

@@ -16,11 +16,11 @@ from typing import Any, Self, TypeVar
 
 from .errors import CorruptRecord, JournalOpenError, JournalUnavailable, NotAJournal
 from .pages import PAGE_BYTES_MAX
-from .partition import Partition
+from .partition import Membership
 from .records import Recorded
 from .rows import EVENT_COLUMNS, KEYED_COLUMNS, SNAPSHOT_COLUMNS, number, read_event
 from .sqlite_damage import DAMAGED, damage, let_pass
-from .sqlite_file import inspect_header, recorded_partition
+from .sqlite_file import inspect_header, recorded_membership
 from .verify_report import Problem
 from .verify_rows import Named, event_row, keyed_row, named, onward, snapshot_row, stream_row, text, weight
 from .verify_source import (
@@ -85,7 +85,7 @@ class SqliteSource(Source):
             raise JournalOpenError(str(path), str(error)) from error
         connection.text_factory = bytes
         source = cls(path, connection, (lambda: _state(path) == before) if alone else None)
-        source.partition = _partition(connection, path)
+        source.membership = _membership(connection, path)
         return source
 
     async def close(self) -> None:
@@ -315,10 +315,10 @@ class SqliteSource(Source):
             raise
 
 
-def _partition(connection: sqlite3.Connection, path: Path) -> Partition | None:
-    """Which one it says that it is; None if that cannot be read, or cannot be."""
+def _membership(connection: sqlite3.Connection, path: Path) -> Membership | None:
+    """What it says that it is; None if that cannot be read, or cannot be."""
     try:
-        return recorded_partition(connection, path)
+        return recorded_membership(connection, path)
     except JournalOpenError:
         return None
     except DAMAGED as error:

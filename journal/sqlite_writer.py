@@ -248,21 +248,27 @@ class SqliteWriter:
         """See `Store.claim`. The answer is durable before it is given: an epoch is never handed out twice."""
         assert owner, "an owner has a name: the empty one means a bystander"
         with self._transaction(f"owner {owner!r}") as connection:
-            claims = connection.execute(
-                "SELECT epoch, incarnation FROM owners WHERE owner = ? ORDER BY epoch", (owner,)
-            ).fetchall()
-            newest = int(claims[-1][0]) if claims else 0
-            own = next((int(known) for known, by in reversed(claims) if by == incarnation.encode()), 0)
-            if epoch and (epoch < newest or (epoch == newest and own != epoch)):
-                raise Fenced(owner, epoch, newest)
-            if own and epoch in (0, own):
-                return own
-            epoch = epoch or newest + 1
-            connection.execute(
-                "INSERT INTO owners (owner, epoch, incarnation) VALUES (?, ?, ?)", (owner, epoch, incarnation)
-            )
-            connection.execute("DELETE FROM owners WHERE owner = ? AND epoch <= ?", (owner, epoch - CLAIMS_KEPT))
-            self._heads.claimed(owner, epoch)
+            answer = self._claim(connection, owner, incarnation, epoch)
+        if isinstance(answer, Fenced):  # only now: whatever breaks off a transaction forgets all that is remembered
+            raise answer
+        return answer
+
+    def _claim(self, connection: sqlite3.Connection, owner: str, incarnation: str, epoch: int) -> int | Fenced:
+        claims = connection.execute(
+            "SELECT epoch, incarnation FROM owners WHERE owner = ? ORDER BY epoch", (owner,)
+        ).fetchall()
+        newest = int(claims[-1][0]) if claims else 0
+        own = next((int(known) for known, by in reversed(claims) if by == incarnation.encode()), 0)
+        if epoch and (epoch < newest or (epoch == newest and own != epoch)):
+            return Fenced(owner, epoch, newest)
+        if own and epoch in (0, own):
+            return own
+        epoch = epoch or newest + 1
+        connection.execute(
+            "INSERT INTO owners (owner, epoch, incarnation) VALUES (?, ?, ?)", (owner, epoch, incarnation)
+        )
+        connection.execute("DELETE FROM owners WHERE owner = ? AND epoch <= ?", (owner, epoch - CLAIMS_KEPT))
+        self._heads.claimed(owner, epoch)
         return epoch
 
     def register(self, category: str, placement: str, code: str) -> Registration:

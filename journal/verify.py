@@ -26,7 +26,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Protocol, TypeVar
 
-from .errors import HoldfastError, JournalOpenError, PartitionConflict
+from .errors import ForeignPartition, HoldfastError, JournalOpenError, PartitionConflict
 from .partition import WHOLE, Partition, partition_of
 from .postgres import PostgresStore
 from .postgres_verify import PostgresSource
@@ -82,7 +82,8 @@ async def open_source(url: str) -> Source:
 
 async def open_sources(url: str) -> list[Source]:
     """All partitions of the journal that a URL names, whether or not it says how many there are. Raises as
-    `open_source` does, and `PartitionConflict` where one says that it is another."""
+    `open_source` does, `PartitionConflict` where one says that it is another, and `ForeignPartition` where one says
+    that it is another journal's than the first."""
     parsed = JournalUrl.parse(url)
     async with AsyncExitStack() as opened:
         sources: list[Source] = []
@@ -96,8 +97,15 @@ async def open_sources(url: str) -> list[Source]:
             if source.partition not in (None, asked):
                 raise PartitionConflict(source.name, str(source.partition), str(asked))
             sources.append(source)
+            _check_journal(source, sources[0])
         opened.pop_all()
     return sources
+
+
+def _check_journal(source: Source, first: Source) -> None:
+    found, wanted = source.membership, first.membership
+    if found and wanted and found.journal_id != wanted.journal_id:
+        raise ForeignPartition(source.name, found.journal_id.hex(), wanted.journal_id.hex())
 
 
 async def _open(url: JournalUrl, partition: int) -> Source:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
 from .errors import CorruptRecord, HoldfastError
-from .partition import WHOLE, Partition
+from .partition import Membership, Partition
 from .records import Recorded, Snapshot, StreamId
 from .store import Store
 from .verify_report import Problem
@@ -116,8 +116,13 @@ class Source(ABC):
     name: str
     notes: Sequence[str] = ()
     """What this source cannot see."""
-    partition: Partition | None = WHOLE
-    """Which one it says that it is; None where that cannot be read."""
+    membership: Membership | None = Membership()
+    """Which partition of which journal it says that it is; None where that cannot be read."""
+
+    @property
+    def partition(self) -> Partition | None:
+        """Which one it says that it is; None where that cannot be read."""
+        return self.membership.partition if self.membership else None
 
     @abstractmethod
     async def close(self) -> None:

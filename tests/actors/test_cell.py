@@ -956,6 +956,20 @@ async def test_a_full_mailbox_refuses_and_does_not_execute():
         assert await asyncio.gather(slow, *calls[:3]) == [2, 3, 4, 5]
 
 
+async def test_each_caller_that_is_refused_raises_an_error_of_its_own():
+    """Also where nothing is packed on the way: the traceback of a shared one would grow with every caller."""
+    async with Bench() as bench:
+        client, d = Client(await bench.host(mailbox_max=1)), door("d")
+        calls = [client.start("a", "put_slowly", "x", "d")]
+        await d.reached.wait()
+        calls.append(client.start("a", "put", "y"))
+        refused = [await failure(client.start("a", "put", "z")) for _ in range(5)]
+        assert [(type(error), error.what) for error in refused] == [(Overloaded, "mailbox of log/a")] * 5
+        assert len(set(map(id, refused))) == 5
+        d.open.set()
+        assert await asyncio.gather(*calls) == [2, 3]
+
+
 async def test_an_aggregate_does_not_run_ahead_of_the_disk_without_bound():
     """Beyond the limit of bytes commands wait for the disk, and then go on; replies and keys count as bytes too."""
     async with Bench() as bench:

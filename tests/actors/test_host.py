@@ -4,7 +4,7 @@ import asyncio
 import gc
 
 import pytest
-from hf_host import Again, Bench, Client, Log, Persistent, door, failure, turns
+from hf_host import Again, Bench, Client, Log, Persistent, door, failure, give_up, turns
 
 from holdfast.actors import Overloaded
 from holdfast.actors import host as host_module
@@ -352,6 +352,30 @@ async def test_passivating_under_a_load_that_never_ceases_comes_to_an_end():
         assert host.counters.passivations == 20
 
 
+async def test_one_that_is_to_leave_takes_no_more_calls_than_it_had_when_it_was_told():
+    """Though those were given back, and its mailbox is empty: the rest of what comes is for its successor."""
+    async with Bench() as bench:
+        host = await bench.host(journal=bench.new_client(pause=give_up))
+        before, asking, after = Client(host), Client(host), Client(host)
+        with bench.store.hold("append") as disk:
+            first = before.start("a", "put", "first")
+            await disk.reached.wait()
+            with bench.store.hold("find_replies") as look:
+                bench.store.fail("find_replies", error=JournalUnavailable("away"))
+                asked = [asking.start("a", "put", "asked", maybe=True) for _ in range(3)]
+                await look.reached.wait()
+                leaving = asyncio.create_task(host.passivate("a"))
+                await turns()
+            for call in asked:
+                assert (await failure(call)).maybe
+            later = [after.start("a", "put", "later") for _ in range(10)]
+            await turns()
+            assert host._cells["a"].version == 1 + len(asked)
+        assert await first == 1
+        assert await leaving
+        assert await asyncio.gather(*later) == list(range(2, 12))
+
+
 async def test_passivating_while_it_hydrates_lets_the_calls_be_done_first():
     """However often it is asked to leave, a call that came before is not sent round in circles."""
     async with Bench() as bench:
@@ -495,6 +519,74 @@ async def test_a_retiring_host_still_serves_what_its_running_commands_wait_for()
         assert await asyncio.wait_for(relaying, 5) == 3
         assert await slow == 2
         await asyncio.wait_for(retiring, 5)
+
+
+async def test_a_retiring_host_answers_those_that_it_looks_up_once():
+    """They are sent on at once; that their look-up fails later is told to nobody."""
+    async with Bench() as bench:
+        host = await bench.host()
+        client = Client(host)
+        await client.call("a", "put", "x")
+        with bench.store.hold("find_replies") as look:
+            bench.store.fail("find_replies", error=CorruptRecord("log/a", 1, 1, "bad"))
+            asked = client.start("a", "put", "y", maybe=True)
+            await look.reached.wait()
+            (session,) = host._sessions.values()
+            retiring = asyncio.create_task(host.retire())
+            told = await failure(asked)
+        assert (told.moved, told.maybe) == (True, True)
+        await retiring
+        await turns()
+        assert session.unanswered == 0
+
+
+async def test_a_retiring_host_looks_up_what_its_running_commands_wait_for_whatever_it_sent_on():
+    """The count of those that are looked up already goes down with those that are sent on."""
+    async with Bench() as bench:
+        host = await bench.host()
+        clients, holding, asking = [Client(host) for _ in range(4)], door("holding"), door("asking")
+        await clients[0].call("a", "put", "x")
+        with bench.store.hold("find_replies") as look:
+            slow = clients[0].start("a", "put_slowly", "y", "holding", maybe=True)
+            fresh = clients[1].start("a", "put", "z", maybe=True)
+            await look.reached.wait()
+        await holding.reached.wait()
+        other = clients[2].start("b", "count_slowly", "asking")
+        await asking.reached.wait()
+        awaited = clients[3].start("a", "put", "awaited", maybe=True, trace=Trace(chain=("log/b",)))
+        await turns()
+        looked_up = bench.store.calls["find_replies"]
+        retiring = asyncio.create_task(host.retire())
+        assert (await failure(fresh)).moved
+        holding.open.set()
+        assert (await slow, await awaited) == (3, 4)
+        assert bench.store.calls["find_replies"] == looked_up + 1
+        asking.open.set()
+        assert await other == 0
+        await retiring
+
+
+async def test_a_retiring_host_looks_up_what_its_running_commands_wait_for_whatever_it_sent_on_meanwhile():
+    """The same for one that is sent on while the journal is being asked about it."""
+    async with Bench() as bench:
+        host = await bench.host()
+        clients, asking = [Client(host) for _ in range(4)], door("asking")
+        await clients[0].call("a", "put", "x")
+        other = clients[0].start("b", "count_slowly", "asking")
+        await asking.reached.wait()
+        of_b = Trace(chain=("log/b",))
+        with bench.store.hold("find_replies") as look:
+            awaited = [clients[1].start("a", "put", "y", maybe=True, trace=of_b)]
+            fresh = clients[2].start("a", "put", "z", maybe=True)
+            await look.reached.wait()
+            awaited.append(clients[3].start("a", "put", "later", maybe=True, trace=of_b))
+            await turns()
+            retiring = asyncio.create_task(host.retire())
+            assert (await failure(fresh)).moved
+        assert await asyncio.gather(*awaited) == [2, 3]
+        asking.open.set()
+        assert await other == 0
+        await retiring
 
 
 async def test_a_retiring_host_does_not_load_those_at_its_entrance():

@@ -294,6 +294,24 @@ async def test_events_that_went_missing_below_a_snapshot_are_told(whole, tmp_pat
         assert len(await asyncio.gather(*(runtime.get(Ledger, name).enter("x") for name in others))) == len(others)
 
 
+async def test_a_damaged_index_of_snapshots_is_in_the_way_of_those_alone_who_look_for_one(whole, tmp_path):
+    """Events are read and resent commands recognised as ever; who hydrates is told."""
+    path = tmp_path / "ledgers.db"
+    shutil.copy(whole, path)
+    break_page(path, "SELECT rootpage FROM sqlite_schema WHERE name = 'sqlite_autoindex_snapshots_1'")
+    store = SqliteStore(path, OPTIONS)
+    await store.open()
+    for stream in (StreamId("Ledger", name) for name in NAMES):
+        events = await store.read_stream(stream)
+        assert [event.payload for event in events] == expected_payloads(stream.id)
+        replies = await store.find_replies(stream, [events[-1].command_id], window=LENGTH)
+        assert [reply.version for reply in replies.values()] == [LENGTH]
+        assert await store.find_keyed(stream, ["none"]) == {}
+        (loaded,) = await store.load([Load(stream=stream)])
+        assert isinstance(loaded, CorruptRecord)
+    await store.close()
+
+
 def appends(version, count):
     """One append to each stream."""
     event = NewEvent(type="ledger.entered", payload=b"\x80", command_id="c", recorded_at=0)

@@ -188,6 +188,27 @@ async def test_when_the_loop_ends_nobody_waits_for_ever():
     assert await batcher.submit(4) == 8
 
 
+async def test_a_bug_in_one_callback_keeps_nobody_from_being_told_that_a_batch_is_given_up():
+    """Those after it hear of it all the same, whether they were in the batch or waited behind it."""
+    told, bugs = [], []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: bugs.append(context["exception"]))
+    send = Sender()
+    send.open.clear()
+    batcher = Batcher("test", send, batch_max=2)
+
+    def broken(result):
+        raise ZeroDivisionError
+
+    for answered in (broken, told.append, told.append):
+        batcher.put(1, 0, answered)
+    await turns(3)
+    for task in list(batcher._in_flight):
+        task.cancel()
+    await turns(3)
+    assert [type(error) for error in told] == [JournalUnavailable] * 2
+    assert [type(error) for error in bugs] == [ZeroDivisionError]
+
+
 async def test_whatever_comes_in_whatever_order_goes_out_once_in_order():
     """Random submits, sizes, failures and turns, against the plainest of models: a list."""
     seed = random.randrange(2**32)

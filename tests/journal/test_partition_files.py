@@ -10,11 +10,18 @@ import postgres_server
 import pytest
 
 from holdfast.journal import sqlite_file
-from holdfast.journal.errors import JournalLocked, JournalOpenError, JournalUnavailable, PartitionConflict
+from holdfast.journal.errors import (
+    ForeignPartition,
+    JournalLocked,
+    JournalOpenError,
+    JournalUnavailable,
+    PartitionConflict,
+)
 from holdfast.journal.partition import Partition, partition_of
 from holdfast.journal.records import StreamId
-from holdfast.journal.sqlite_file import SqliteOptions, connect_writer
+from holdfast.journal.sqlite_file import SqliteOptions, connect_writer, membership_of
 from holdfast.journal.url import open_store
+from holdfast.journal.verify import open_sources
 
 
 class Files:
@@ -26,12 +33,31 @@ class Files:
     def url(self, count):
         return f"sqlite:///{self.path}?partitions={count}&lock_wait_s=0"
 
+    def beside(self, number):
+        """A journal of its own, where a partition would be."""
+        return f"sqlite:///{self.path}.p{number}?lock_wait_s=0"
+
     async def there(self):
         names = (path.name for path in self.path.parent.iterdir())
-        return sorted(name for name in names if not name.endswith((".writer", "-wal", "-shm")))
+        return sorted(name for name in names if not name.endswith((".writer", "-wal", "-shm", "another")))
 
     async def lose(self, number):
-        os.unlink(f"{self.path}.p{number}" if number else self.path)
+        os.unlink(self.path_of(number))
+
+    async def replace(self, number, other):
+        """Have that partition of another journal in the place of ours."""
+        os.replace(other.path_of(number), self.path_of(number))
+
+    async def content(self, number):
+        return self.path_of(number).read_bytes()
+
+    def path_of(self, number):
+        return self.path.with_name(self.made[number])
+
+    def another(self):
+        folder = self.path.parent / "another"
+        folder.mkdir()
+        return Files(folder)
 
     made = ["bank.db", "bank.db.p1", "bank.db.p2"]
 
@@ -47,6 +73,9 @@ class Schemas:
     def url(self, count):
         return self.server.url(self.name, partitions=count)
 
+    def beside(self, number):
+        return self.server.url(f"{self.name}_p{number}")
+
     async def there(self):
         async with self.server.raw() as raw:
             found = await raw.fetch("SELECT nspname FROM pg_namespace WHERE nspname ~ $1", f"^{self.name}(_|$)")
@@ -55,6 +84,18 @@ class Schemas:
     async def lose(self, number):
         async with self.server.raw() as raw:
             await raw.execute(f"DROP SCHEMA {self.made[number]} CASCADE")
+
+    async def replace(self, number, other):
+        await self.lose(number)
+        async with self.server.raw() as raw:
+            await raw.execute(f"ALTER SCHEMA {other.made[number]} RENAME TO {self.made[number]}")
+
+    async def content(self, number):
+        async with self.server.raw(self.made[number]) as raw:
+            return [await raw.fetch(f"TABLE {table}") for table in ("journal", "writer", "owners")]
+
+    def another(self):
+        return Schemas(None)
 
 
 @pytest.fixture(params=[Files, Schemas])
@@ -115,6 +156,36 @@ async def test_a_journal_without_partitions_gets_none(place):
     assert await place.there() == place.made[:1]
 
 
+@pytest.mark.parametrize(("made", "number", "asked"), [(2, 3, 4), (2, 1, 4), (2, 1, 3), (1, 1, 2)])
+async def test_a_partition_that_its_journal_never_had_was_not_lost(place, made, number, asked):
+    """It was asked for with another count, and hears of both."""
+    async with opened(place.url(made)):
+        pass
+    error = await refused(PartitionConflict, place.url(asked), number)
+    assert (error.recorded, error.asked) == (f"partition 0 of {made}", f"partition {number} of {asked}")
+    assert await place.there() == place.made[:made]
+
+
+async def test_a_partition_of_another_journal_is_refused(place):
+    """Number and count are right, and yet its events are others, under other epochs."""
+    other = place.another()
+    for each in (place, other):
+        async with opened(each.url(2)), opened(each.url(2), 1) as store:
+            await store.claim("host", "first", 1)
+    await place.replace(1, other)
+    before = [await place.content(number) for number in range(2)]
+    error = await refused(ForeignPartition, place.url(2), 1)
+    assert error.recorded != error.wanted
+    assert "another journal" in str(error)
+    for url in (place.url(1), place.url(2)):
+        with pytest.raises(ForeignPartition) as found:
+            await open_sources(url)
+        assert (found.value.recorded, found.value.wanted) == (error.recorded, error.wanted)
+    assert [await place.content(number) for number in range(2)] == before
+    async with opened(place.url(2)) as first:
+        assert await first.head() == 0
+
+
 async def test_a_partition_that_is_gone_is_not_made_again(place):
     """Its streams would begin anew."""
     async with opened(place.url(3)):
@@ -126,13 +197,23 @@ async def test_a_partition_that_is_gone_is_not_made_again(place):
     assert await place.there() == [place.made[0], place.made[2]]
 
 
-async def test_a_first_partition_that_is_gone_is_not_made_again(place):
-    """It had the epochs. What there is stays as it is."""
+@pytest.mark.parametrize("asked", [1, 2, 3, 4])
+async def test_a_first_partition_that_is_gone_is_not_made_again(place, asked):
+    """It had the epochs. What there is stays as it is, also where the URL says another count, or none."""
     async with opened(place.url(3)), opened(place.url(3), 2) as last:
         await last.claim("host", "first", 1)
     await place.lose(0)
-    assert "lost" in str(await refused(JournalOpenError, place.url(3)))
+    assert "lost" in str(await refused(JournalOpenError, place.url(asked)))
     assert await place.there() == place.made[1:]
+
+
+async def test_a_journal_beside_it_that_is_no_partition_is_not_in_its_way(place):
+    """What has such a name may be another journal."""
+    async with opened(place.beside(1)) as other:
+        await other.claim("host", "first")
+    async with opened(place.url(1)) as store:
+        assert await store.head() == 0
+    assert await place.there() == place.made[:2]
 
 
 async def test_partitions_are_written_by_one_process_each(place):
@@ -167,14 +248,30 @@ async def test_a_journal_of_schema_1_is_partition_0_of_1(tmp_path, monkeypatch):
     async with opened(place.url(1)):
         pass
     with contextlib.closing(sqlite_file.connect_reader(place.path, SqliteOptions())) as raw:
-        assert sqlite_file.recorded_partition(raw, place.path) == Partition(0, 1)
+        migrated = sqlite_file.recorded_membership(raw, place.path)
+        assert (migrated.partition, len(migrated.journal_id)) == (Partition(0, 1), 16)
+
+
+async def test_what_two_starts_left_behind_is_no_one_journal(tmp_path):
+    """A file that was moved while there was no partition 0 yet: none is made to go with it."""
+    place = Files(tmp_path)
+    for number in (1, 2):
+        id = bytes([number]) * 16
+        connect_writer(place.path_of(number), SqliteOptions(), Partition(number, 3), id).close()
+    error = await refused(ForeignPartition, place.url(3))
+    assert (error.path, error.recorded, error.wanted) == (str(place.path_of(2)), "02" * 16, "01" * 16)
+    assert await place.there() == place.made[1:]
 
 
 async def test_what_is_recorded_stays(tmp_path):
     """No tool turns a journal into another layout by mistake."""
     async with opened(Files(tmp_path).url(2)):
         pass
-    for statement in ("UPDATE journal SET partitions = 3", "DELETE FROM journal"):
+    for statement in (
+        "UPDATE journal SET partitions = 3",
+        "UPDATE journal SET id = zeroblob(16)",
+        "DELETE FROM journal",
+    ):
         with (
             contextlib.closing(sqlite_file.sqlite3.connect(tmp_path / "bank.db.p1")) as raw,
             pytest.raises(sqlite_file.sqlite3.IntegrityError, match="fixed"),
@@ -224,8 +321,12 @@ async def test_a_crash_while_they_are_made_leaves_what_the_next_start_accepts(tm
     assert killed.returncode == -9
     assert await place.there() == place.made[1 : 1 + made]
     await refused(JournalUnavailable, place.url(3), 1)
+    before = [membership_of(place.path_of(number)).journal_id for number in range(1, 1 + made)]
     async with opened(place.url(3)), opened(place.url(3), 1), opened(place.url(3), 2):
         assert await place.there() == place.made
+        ids = {membership_of(place.path_of(number)).journal_id for number in range(3)}
+    assert len(ids) == 1
+    assert ids >= set(before)
 
 
 @pytest.mark.parametrize(

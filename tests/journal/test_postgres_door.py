@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import postgres_server
 import pytest
@@ -120,6 +121,19 @@ async def test_a_schema_of_something_else_stays_as_it_is(journal, table):
         assert await raw.fetchval(there, journal.schema) == 1
 
 
+async def test_what_others_keep_under_the_name_of_a_partition_is_not_in_the_way(journal):
+    """Tables of another application, and a schema that our role may not look into."""
+    async with journal.raw() as raw:
+        await raw.execute(f"CREATE SCHEMA {journal.schema}_p1; CREATE TABLE {journal.schema}_p1.orders (id integer)")
+        await raw.execute(f"CREATE SCHEMA {journal.schema}_p2; CREATE TABLE {journal.schema}_p2.journal (id integer)")
+        await raw.execute(f"CREATE ROLE {journal.schema} LOGIN PASSWORD '{PASSWORD}'")
+        await raw.execute(f"CREATE SCHEMA {journal.schema} AUTHORIZATION {journal.schema}")
+    store = open_store(journal.server.url(journal.schema).replace("//holdfast:", f"//{journal.schema}:"))
+    await store.open()
+    assert await store.head() == 0
+    await store.close()
+
+
 async def test_a_newer_journal_is_refused(journal):
     """An older release never guesses at a newer schema."""
     async with journal.opened():
@@ -129,6 +143,17 @@ async def test_a_newer_journal_is_refused(journal):
     error = await refused(journal.server.url(journal.schema))
     assert type(error) is JournalTooNew
     assert (error.found, error.supported) == (3, 2)
+
+
+async def test_a_journal_of_schema_1_becomes_partition_0_of_1_and_draws_an_id(journal):
+    """As one in a file does."""
+    script = Path(postgres_door.__file__).with_name("postgres.sql").read_text()
+    async with journal.raw() as raw:
+        await raw.execute(f"CREATE SCHEMA {journal.schema}; {script}")
+        async with journal.opened():
+            pass
+        row = await raw.fetchrow("SELECT schema, partition, partitions, length(id) FROM journal")
+    assert tuple(row) == (2, 0, 1, 16)
 
 
 async def test_an_older_journal_is_migrated_one_step_at_a_time(journal, monkeypatch, tmp_path):

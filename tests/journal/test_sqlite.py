@@ -11,6 +11,7 @@ import pytest
 from holdfast.journal import sqlite_heads
 from holdfast.journal.errors import (
     CorruptRecord,
+    Fenced,
     JournalFailed,
     JournalUnavailable,
     Unstorable,
@@ -281,6 +282,17 @@ async def test_streams_that_fell_out_of_memory_are_known_again(file, monkeypatch
             assert len(writer._heads._streams) <= 2
         conflicts = await store.append([file.append(f"a{number}", "late", at=2) for number in range(20)])
         assert {type(result) for result in conflicts} == {VersionConflict}
+
+
+async def test_a_claim_that_is_refused_makes_the_writer_forget_nothing(file):
+    """Or a host that comes back late would have every stream looked up again."""
+    async with file.opened() as store:
+        await store.append([file.append("alice", "a1"), file.append("bob", "b1")])
+        await store.claim("host", "second")
+        with pytest.raises(Fenced):
+            await store.claim("host", "first", 1)
+        assert list(store._writer()[1]._heads._streams) == [ALICE, BOB]
+        assert await store.append([file.append("alice", "a2", at=1, epoch=2)]) == [Appended(version=2, position=3)]
 
 
 async def test_what_cannot_be_stored_fails_alone(file):
