@@ -20,7 +20,7 @@ from holdfast.actors.aggregate import Aggregate
 from holdfast.actors.definition import Definition, definition_of
 from holdfast.actors.host import HostStatistics
 from holdfast.actors.hydrate import hydrate
-from holdfast.journal.errors import HoldfastError, JournalError, JournalLocked, JournalUnavailable
+from holdfast.journal.errors import HoldfastError, JournalLocked, JournalUnavailable
 from holdfast.journal.journal import Journal
 from holdfast.journal.merge import merged, starting_at
 from holdfast.journal.partition import partition_of
@@ -301,13 +301,12 @@ class Runtime:
             return
         self._closed = True
         self._gate.close()
-        await self._dispatcher.close()
-        try:
-            await self._cluster.end_spares()
-        finally:
+        async with contextlib.AsyncExitStack() as leaving:  # whatever fails or is cancelled, the cluster is left
+            leaving.push_async_callback(self._cluster.close)
             if self._leave is not None:
-                await self._leave(self._retire)
-            await self._cluster.close()
+                leaving.push_async_callback(self._leave, self._retire)
+            await self._dispatcher.close()
+            await self._cluster.end_spares()
 
     async def _retire(self) -> None:
         """Everything out of memory, everything on disk; within reason."""

@@ -21,7 +21,6 @@ from typing import Any
 
 from holdfast.actors.aggregate import Aggregate
 from holdfast.actors.definition import definition_of
-from holdfast.journal.errors import HoldfastError
 
 from .cluster import Peer, PeerGone, WireError
 from .config import Config

@@ -1,16 +1,21 @@
 """Stays on a Ray: who starts it, who ends it, and that nobody leaves one behind."""
 
 import asyncio
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hf_bank import Account, Teller
 
-from holdfast.journal.errors import JournalLocked
-from holdfast.runtime import Config, Runtime, Sharded
+from holdfast.journal.errors import JournalLocked, PlacementConflict
+from holdfast.runtime import Config, Runtime, RuntimeClosed, Sharded
 from holdfast.runtime import _ray as seam
 from holdfast.runtime._ray import Stay
+from holdfast.runtime.dispatcher import Dispatcher
 from holdfast.runtime.local import LocalCluster
 from holdfast.runtime.placement import Placements
+from holdfast.runtime.ref import Gate, target
 from holdfast.runtime.runtime import _opened
 
 
@@ -119,3 +124,63 @@ async def test_a_journal_that_does_not_open_is_ended_by_who_started_it(started: 
     with pytest.raises(JournalLocked):
         await _opened("memory://", "default", Placements(Sharded(1), {}), None, config, Locked, None)
     assert ended == (["journal"] if started else [])
+
+
+class Leaving:
+    """Counts those who have left the cluster."""
+
+    def __init__(self) -> None:
+        self.left = 0
+
+    async def __call__(self, before_the_end: Callable[[], Any] | None) -> None:
+        self.left += 1
+
+
+@pytest.mark.parametrize("fails", [True, False], ids=["fails", "is cancelled"])
+async def test_a_close_that_does_not_succeed_leaves_the_cluster_all_the_same(fails: bool) -> None:
+    """Ray, if it was started for this runtime, would stay behind: closing twice does nothing."""
+    reached, leaving, closed = asyncio.Event(), Leaving(), list[Any]()
+
+    class Slow(LocalCluster):
+        async def end_spares(self) -> None:
+            reached.set()
+            if fails:
+                raise OSError("no way to them")
+            await asyncio.Event().wait()
+
+        async def close(self) -> None:
+            closed.append(self)
+            await super().close()
+
+    runtime = await _opened("memory://", "default", Placements(Sharded(1), {}), None, None, Slow, leaving)
+    closing = asyncio.create_task(runtime.close())
+    await reached.wait()
+    closing.cancel()
+    with pytest.raises(OSError if fails else asyncio.CancelledError):
+        await closing
+    assert (leaving.left, len(closed)) == (1, 1)
+
+
+async def test_a_runtime_that_does_not_open_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No gate that references which came by pickle would use, no dispatcher that takes calls."""
+    url, leaving, dispatchers = f"sqlite:///{tmp_path}/j.db", Leaving(), list[Dispatcher]()
+    async with Runtime.local(url, placement={Account: Sharded(2)}):
+        pass
+
+    class Seen(Dispatcher):
+        def __init__(self, *args: Any, **how: Any) -> None:
+            super().__init__(*args, **how)
+            dispatchers.append(self)
+
+    monkeypatch.setattr("holdfast.runtime.runtime.Dispatcher", Seen)
+    other = {Account: Sharded(3)}
+    with pytest.raises(PlacementConflict):
+        await _opened(url, "never", Placements(Sharded(1), {"Account": Sharded(3)}), other, None, LocalCluster, leaving)
+    assert leaving.left == 1
+    with pytest.raises(RuntimeClosed):
+        Gate.here("never", None)
+    (dispatcher,) = dispatchers
+    with pytest.raises(RuntimeClosed):
+        dispatcher.line(target(Teller, "t"))
