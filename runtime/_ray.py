@@ -30,6 +30,7 @@ from holdfast.actors.aggregate import Aggregate
 from holdfast.journal.errors import HoldfastError
 from holdfast.journal.url import JournalUrl
 
+from .answers import Answers
 from .cluster import HostSpec, JournalSpec, PeerGone, WireError, incarnation, journal_name
 from .collector import Collector
 from .config import Config
@@ -52,7 +53,6 @@ SPARE = "spare:"
 KV_NAMESPACE = "holdfast"  # of Ray's own key-value store, which lives as long as the cluster
 CALLS_MAX = 10_000  # requests under way in one resident; a long one, of slow calls, does not keep others out
 END_AFTER_S = 0.05
-LOOK_EVERY_S = 0.05  # whether the process that an answer is awaited from is still there
 OBJECT_STORE_BYTES = 128 << 20  # batches are small and short-lived; the default takes a third of the memory
 
 _ALIVE, _RESTARTING = 2, 3  # in Ray's gcs.proto: ActorTableData.ActorState
@@ -122,8 +122,7 @@ class RayPeer:
     def __init__(self, name: str, handle: Any, actor: str, *, restarts: bool) -> None:
         """`actor`: its name as Ray knows it."""
         self.name, self.handle, self.actor, self.restarts = name, handle, actor, restarts
-        self._awaited: dict[asyncio.Future[bytes], bool] = {}  # and whether the process was up when last looked at
-        self._looking: asyncio.TimerHandle | None = None
+        self._answers = Answers(name, partial(_is_up, handle))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RayPeer) and bool(self.handle == other.handle)
@@ -140,7 +139,7 @@ class RayPeer:
         if self.handle._get_local_state() == _RESTARTING:  # what is sent to it now fails, and late
             raise PeerGone(self.name, "it is starting again")
         try:
-            kind, value = _loads(await self._answer(_awaitable(self.handle.invoke.remote(request))))
+            kind, value = _loads(await self._answers.wait(_awaitable(self.handle.invoke.remote(request))))
         except ray.exceptions.RayError as error:
             raise PeerGone(self.name, _first_line(error)) from None
         if kind == _ANSWER:
@@ -149,53 +148,16 @@ class RayPeer:
             raise _packer.unpack(value)
         raise WireError(self.name, value)
 
-    async def _answer(self, reply: "asyncio.Future[bytes]") -> bytes:
-        """Ray tells of a process that died under a call, but of one that it starts again only after one to two
-        seconds: it waits whether that is for good. This process knows much earlier that it is not up."""
-        asker = asyncio.current_task()
-        assert asker is not None, "asked outside a task"
-        cancelling = asker.cancelling()
-        self._awaited[reply] = self._is_up()
-        if self._looking is None:
-            self._looking = asyncio.get_running_loop().call_later(LOOK_EVERY_S, self._look)
-        try:
-            return await reply
-        except asyncio.CancelledError:
-            if reply not in self._awaited and asker.cancelling() <= cancelling:  # the look alone ended it
-                raise PeerGone(self.name, "its process died under the call") from None
-            raise
-        finally:
-            self._awaited.pop(reply, None)
-            reply.cancel()
-            if not self._awaited and self._looking is not None:
-                self._looking.cancel()
-                self._looking = None
-
-    def _look(self) -> None:
-        """At all answers that are awaited, every so often while there are any."""
-        is_up = self._is_up()
-        for reply, was_up in list(self._awaited.items()):
-            if was_up and not is_up and not reply.done():
-                del self._awaited[reply]  # so its asker knows who has cancelled it
-                reply.cancel()
-            else:
-                self._awaited[reply] = is_up
-        self._looking = asyncio.get_running_loop().call_later(LOOK_EVERY_S, self._look)
-
     async def responds(self, within_s: float) -> bool:
         """Whether its process turns. One that Ray knows to be starting, or dead, counts as responding: requests wait
         for the first, and fail at once at the second. So does one that died, or was started again, meanwhile."""
         with contextlib.suppress(ray.exceptions.RayError):
-            if self._is_up():
+            if _is_up(self.handle):
                 try:
                     await asyncio.wait_for(_awaitable(self.handle.alive.remote()), within_s)
                 except TimeoutError:
-                    return not self._is_up()
+                    return not _is_up(self.handle)
         return True
-
-    def _is_up(self) -> bool:
-        """As far as this process has been told."""
-        return bool(self.handle._get_local_state() == _ALIVE)
 
 
 class RayCluster:
@@ -574,6 +536,11 @@ def _node_of(machine: str, nodes: list[Any], mine: str) -> str:
     if not there:
         raise PeerGone("the journal", f"its file is on the machine {machine}, which has no node in the cluster now")
     return mine if mine in there else str(there[0])
+
+
+def _is_up(handle: Any) -> bool:
+    """As far as this process has been told."""
+    return bool(handle._get_local_state() == _ALIVE)
 
 
 def _awaitable(ref: Any) -> "asyncio.Future[Any]":
