@@ -31,6 +31,13 @@ class Process:
         self.replies.append(asyncio.get_running_loop().create_future())
         return asyncio.create_task(self.answers.wait(self.replies[-1]))
 
+    def look_now(self) -> None:
+        """The next look comes at once."""
+        timer = self.answers._timer
+        assert timer is not None
+        timer.cancel()
+        self.answers._look()
+
     async def looked(self) -> None:
         """Somebody has looked once more."""
         before = self.looks
@@ -87,7 +94,7 @@ async def test_a_reply_that_has_come_is_given_though_the_process_went_down_since
     await process.looked()
     process.is_up = False
     process.replies[0].set_result(b"done")
-    process.answers._look()
+    process.look_now()
     assert await asking == b"done"
 
 
@@ -120,7 +127,7 @@ async def test_whoever_asks_can_be_cancelled_also_in_the_turn_in_which_the_proce
         asking = process.ask()
         await process.looked()
         process.is_up = False
-        for step in (process.answers._look, asking.cancel)[:: 1 if look_first else -1]:
+        for step in (process.look_now, asking.cancel)[:: 1 if look_first else -1]:
             step()
         with pytest.raises(asyncio.CancelledError):
             await asking
