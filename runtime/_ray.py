@@ -15,7 +15,7 @@ import os
 import socket
 import threading
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -28,7 +28,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from holdfast.actors.aggregate import Aggregate
 from holdfast.journal.errors import HoldfastError
-from holdfast.journal.url import JournalUrl
 
 from .answers import Answers
 from .cluster import HostSpec, JournalSpec, PeerGone, WireError, incarnation, journal_name
@@ -43,6 +42,7 @@ from .ref import Gate
 from .resident import HostResident, JournalResident, Make, Resident, journal_over, ways_to
 from .spares import Spare, Spares
 from .watch import watched
+from .whereabouts import Node, Start, Whereabouts
 
 __all__ = ["Leave", "RayCluster", "RayHome", "RayPeer", "Stay"]
 
@@ -164,14 +164,20 @@ class RayCluster:
     """The residents of one namespace of the Ray cluster that this process has joined."""
 
     def __init__(self, spec: JournalSpec, *, may_start_journal: bool) -> None:
-        """`may_start_journal`: only a runtime that was opened says where the journal is, if nobody has yet: a file is
-        on its own machine. A partition in memory it starts once."""
-        self._spec, self._may_start_journal = spec, may_start_journal
+        """`may_start_journal`: only a runtime that was opened says where the journal is, if nobody has yet."""
+        self._spec = spec
         self._namespace = f"holdfast-{spec.namespace}"
-        self._directory = Directory(_Notes(self._namespace), self._is_there)
+        self._directory = Directory(_owners(self._namespace), self._is_there)
+        self._whereabouts = Whereabouts(
+            spec,
+            notes=_Notes(KV_NAMESPACE),
+            key=self._namespace,
+            machine=socket.gethostname(),
+            nodes=_live_nodes,
+            may_start=may_start_journal,
+        )
         self._spares: Spares | None = None
         self.started_journals: set[int] = set()
-        self._in_memory: set[int] = set()  # partitions that this runtime has started
 
     async def journal(self, partition: int = 0) -> RayPeer:
         """The journal server, or that of a partition, started if none runs: if it is a file, on the machine that has
@@ -182,37 +188,13 @@ class RayCluster:
             self.started_journals.discard(partition)
             return found
         self.started_journals.add(partition)
-        spec, options = await self._journal_start(partition)
-        return await self._start(name, lambda end: JournalResident(spec, partition), options)
-
-    async def _journal_start(self, partition: int) -> tuple[JournalSpec, dict[str, Any]]:
-        """What to start, and where. Ray starts it again when it dies, but not one that is bound to a node when that
-        is lost: whoever misses it first does so then, a host too, on another node of the machine that has the file."""
-        spec, may_start = self._spec, self._may_start_journal
-        if may_start and spec.volatile and partition not in self._in_memory:
-            self._in_memory.add(partition)
-            return spec, {"max_restarts": 0}
-        if may_start and not spec.volatile and not JournalUrl.parse(spec.url).is_local_file:
-            return spec, {"max_restarts": -1}
-        found = None if spec.volatile else await asyncio.to_thread(self._file)
-        if found is None:
-            why = "it kept its events in memory" if spec.volatile else "no runtime has opened it"
-            raise PeerGone(journal_name(partition), f"it does not run; {why}")
-        machine, url = found
-        node = _node_of(machine, await asyncio.to_thread(ray.nodes), ray.get_runtime_context().get_node_id())
-        pinned = NodeAffinitySchedulingStrategy(node, soft=False)
-        return replace(spec, url=url), {"max_restarts": -1, "scheduling_strategy": pinned}
-
-    def _file(self) -> tuple[str, str] | None:
-        """The machine that has the journal's file, and its URL. The first runtime that starts the journal means a
-        file of its own machine; the same path elsewhere is another file, and would be another, empty journal."""
-        _check_joined()
-        found = _noted(self._namespace)
-        if self._may_start_journal and (found is None or found[1] != self._spec.url):
-            note = f"{socket.gethostname()}\n{self._spec.url}"
-            internal_kv._internal_kv_put(self._namespace, note, overwrite=found is not None, namespace=KV_NAMESPACE)
-            found = _noted(self._namespace)
-        return found
+        start = await self._whereabouts.start_of(partition)
+        spec, options = start.spec, _options(start)
+        try:
+            return await self._start(name, lambda end: JournalResident(spec, partition), options)
+        except HoldfastError:
+            self._whereabouts.failed(partition)
+            raise
 
     async def host(self, spec: HostSpec) -> RayPeer:
         """The host called `spec.owner`, started if none runs; a dedicated one in a spare, if one is ready."""
@@ -365,17 +347,21 @@ class RayCluster:
 
 
 class _Notes:
-    """Ray's own key-value store, as one namespace's directory uses it."""
+    """A namespace of Ray's own key-value store."""
 
     def __init__(self, namespace: str) -> None:
-        self._namespace = f"{KV_NAMESPACE}-{namespace}"
+        self._namespace = namespace
 
     def get(self, key: str) -> str | None:
+        _check_joined()
         note: Any = internal_kv._internal_kv_get(key, namespace=self._namespace)
         return None if note is None else str(note.decode())
 
     def add(self, key: str, value: str) -> bool:
         return not internal_kv._internal_kv_put(key, value, overwrite=False, namespace=self._namespace)
+
+    def put(self, key: str, value: str) -> None:
+        internal_kv._internal_kv_put(key, value, overwrite=True, namespace=self._namespace)
 
     def remove(self, key: str) -> None:
         internal_kv._internal_kv_del(key, namespace=self._namespace)
@@ -385,13 +371,35 @@ class _Notes:
         return [key.decode() for key in found]
 
 
+def _owners(namespace: str) -> _Notes:
+    """Where the directory of a namespace is kept."""
+    return _Notes(f"{KV_NAMESPACE}-{namespace}")
+
+
+def _options(start: Start) -> dict[str, Any]:
+    """A journal's actor. Ray starts it again when it dies, but not one that is bound to a node when that is lost:
+    whoever misses it first does so then, on another node of the machine that has the file."""
+    options: dict[str, Any] = {"max_restarts": -1 if start.restarts else 0}
+    if start.node:
+        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(start.node, soft=False)
+    return options
+
+
+def _live_nodes() -> list[Node]:
+    """This process's own first."""
+    mine: str = ray.get_runtime_context().get_node_id()
+    table: Callable[[], list[Any]] = ray.nodes
+    live = [Node(n["NodeID"], n["NodeManagerHostname"]) for n in table() if n["Alive"]]
+    return sorted(live, key=lambda node: node.id != mine)
+
+
 def _named_actors() -> list[Any]:
     return list(ray.util.list_named_actors(all_namespaces=True))
 
 
 def _leave_and_end(namespace: str, owner: str, actor: str, end: Callable[[], None]) -> None:
     """A host that lives in a spare ends: it is found no more."""
-    directory = Directory(_Notes(namespace), lambda _: True)
+    directory = Directory(_owners(namespace), lambda _: True)
     asyncio.get_running_loop().run_in_executor(None, directory.leave, owner, actor)
     end()
 
@@ -519,23 +527,6 @@ class RayHome:
         journal = journal_over(ways_to(cluster, self.spec, self.config), self.config)
         dispatcher = Dispatcher(cluster, journal, self.spec, self.placements, self.config, leads=False)
         return Gate(self.spec.namespace, dispatcher, self)
-
-
-def _noted(namespace: str) -> tuple[str, str] | None:
-    """Machine and URL of the file that is the journal of a namespace, as this cluster knows."""
-    note: Any = internal_kv._internal_kv_get(namespace, namespace=KV_NAMESPACE)
-    if note is None:
-        return None
-    machine, _, url = note.decode().partition("\n")
-    return machine, url
-
-
-def _node_of(machine: str, nodes: list[Any], mine: str) -> str:
-    """A live node of this machine, this process's own if it is one. `nodes`: Ray's table of them."""
-    there = [n["NodeID"] for n in nodes if n["Alive"] and n["NodeManagerHostname"] == machine]
-    if not there:
-        raise PeerGone("the journal", f"its file is on the machine {machine}, which has no node in the cluster now")
-    return mine if mine in there else str(there[0])
 
 
 def _is_up(handle: Any) -> bool:

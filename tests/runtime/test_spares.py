@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import ray
 from hf_bank import Account
-from hf_support import eventually, is_running
+from hf_support import Notes, eventually, is_running
 
 from holdfast.runtime import Config, Dedicated, HostLimits, Runtime, Sharded
 from holdfast.runtime import _ray as seam
@@ -22,19 +22,6 @@ from holdfast.runtime.resident import Resident
 from holdfast.runtime.spares import Spare, Spares
 
 # -- the directory ---------------------------------------------------------------------------------------------------
-
-
-class Notes(dict[str, str]):
-    """A key-value store in memory."""
-
-    def add(self, key: str, value: str) -> bool:
-        return self.setdefault(key, value) is value
-
-    def remove(self, key: str) -> None:
-        self.pop(key, None)
-
-    def keys(self) -> Any:
-        return list(super().keys())
 
 
 def test_of_two_that_enter_one_owner_at_once_one_has_the_place() -> None:
