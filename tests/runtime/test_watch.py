@@ -110,3 +110,22 @@ async def test_a_watch_whose_cancellation_got_lost_ends_with_its_request(turns: 
     assert await asking == ("load", (), "all")
     loop: Any = asyncio.get_running_loop()
     assert all(timer.cancelled() for timer in loop._scheduled)
+
+
+async def test_a_look_that_fails_says_nothing_of_the_peer(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged, and the request stays watched: a peer that is found not to turn later ends it all the same."""
+    peer, looks = FakePeer(False), 0
+
+    async def responds(within_s: float) -> bool:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise OSError("no way to ask")
+        return False
+
+    peer.responds = responds  # type: ignore[method-assign]
+    with pytest.raises(PeerSilent):
+        await asyncio.wait_for(watched(peer, HASTY, "load"), 60)
+    assert looks == 2
+    assert "host could not be asked" in caplog.text
+    assert "no way to ask" in caplog.text
