@@ -182,8 +182,7 @@ class RayCluster:
     async def journal(self, partition: int = 0) -> RayPeer:
         """The journal server, or that of a partition, started if none runs: if it is a file, on the machine that has
         it."""
-        name = journal_name(partition)
-        found = await self._find(name)
+        found = await self.find_journal(partition)
         if found is not None:
             self.started_journals.discard(partition)
             return found
@@ -191,10 +190,14 @@ class RayCluster:
         start = await self._whereabouts.start_of(partition)
         spec, options = start.spec, _options(start)
         try:
-            return await self._start(name, lambda end: JournalResident(spec, partition), options)
+            return await self._start(journal_name(partition), lambda end: JournalResident(spec, partition), options)
         except HoldfastError:
             self._whereabouts.failed(partition)
             raise
+
+    async def find_journal(self, partition: int = 0) -> RayPeer | None:
+        """The journal server, or that of a partition, if one runs."""
+        return await self._find(journal_name(partition))
 
     async def host(self, spec: HostSpec) -> RayPeer:
         """The host called `spec.owner`, started if none runs; a dedicated one in a spare, if one is ready."""

@@ -120,6 +120,10 @@ class Cluster(Protocol):
         """The journal server of this namespace, or of a partition of it, started if none runs."""
         ...
 
+    async def find_journal(self, partition: int = 0) -> Peer | None:
+        """The journal server of this namespace, or of a partition of it, if one runs."""
+        ...
+
     async def host(self, spec: HostSpec) -> Peer:
         """The host called `spec.owner`, started if none runs."""
         ...

@@ -9,13 +9,15 @@ import pytest
 from hf_bank import Account, Teller
 
 from holdfast.journal.errors import JournalLocked, PlacementConflict
-from holdfast.runtime import Config, Runtime, RuntimeClosed, Sharded
+from holdfast.runtime import Config, NamespaceConflict, Runtime, RuntimeClosed, Sharded
 from holdfast.runtime import _ray as seam
 from holdfast.runtime._ray import Stay
+from holdfast.runtime.cluster import JournalSpec, PeerGone
 from holdfast.runtime.dispatcher import Dispatcher
-from holdfast.runtime.local import LocalCluster
+from holdfast.runtime.local import LocalCluster, LocalPeer
 from holdfast.runtime.placement import Placements
 from holdfast.runtime.ref import Gate, target
+from holdfast.runtime.resident import JournalResident
 from holdfast.runtime.runtime import _opened
 
 
@@ -184,3 +186,118 @@ async def test_a_runtime_that_does_not_open_leaves_nothing_behind(
     (dispatcher,) = dispatchers
     with pytest.raises(RuntimeClosed):
         dispatcher.line(target(Teller, "t"))
+
+
+class Shared(LocalCluster):
+    """A cluster on which others may serve partitions of their own: those of `others`, as they describe themselves."""
+
+    def __init__(self, spec: JournalSpec, others: dict[int, LocalPeer]) -> None:
+        super().__init__(spec)
+        self.others, self.started_journals = others, frozenset()
+        self.started: list[str] = []
+        self.ended: list[str] = []
+
+    async def find_journal(self, partition: int = 0) -> LocalPeer | None:
+        return self.others.get(partition) or await super().find_journal(partition)
+
+    async def journal(self, partition: int = 0) -> LocalPeer:
+        peer = await self.find_journal(partition)
+        if peer is None:
+            peer = await super().journal(partition)
+            self.started.append(peer.name)
+            self.started_journals |= {partition}
+        return peer
+
+    async def kill(self, peer: Any, *, for_good: bool = False) -> None:
+        self.ended.append(peer.name)
+        await super().kill(peer, for_good=for_good)
+
+
+OF_TWO = JournalSpec(namespace="default", url="sqlite:////data/other.db?partitions=2", volatile=False, partitions=2)
+
+
+@pytest.mark.parametrize("other", [0, 1])
+async def test_a_namespace_of_another_journal_is_refused_before_anything_starts(other: int) -> None:
+    """Whichever partition is found to be served: none of this journal's is started beside it."""
+    clusters: list[Shared] = []
+
+    def join(spec: JournalSpec) -> Shared:
+        clusters.append(Shared(spec, {other: LocalPeer(f"journal:{other}", JournalResident(OF_TWO, other))}))
+        return clusters[0]
+
+    with pytest.raises(NamespaceConflict, match=r"other\.db"):
+        await _opened("memory://?partitions=3", "default", Placements(Sharded(1), {}), None, None, join, None)
+    assert (clusters[0].started, clusters[0].ended) == ([], [])
+
+
+async def test_a_journal_that_is_just_starting_again_is_waited_for_before_others_start() -> None:
+    """It may be another one."""
+    clusters: list[Shared] = []
+
+    class Restarting(LocalPeer):
+        asked = 0
+
+        async def ask(self, method: str, *args: Any) -> Any:
+            self.asked += 1
+            if self.asked == 1:
+                raise PeerGone(self.name, "it is starting again")
+            return await super().ask(method, *args)
+
+    def join(spec: JournalSpec) -> Shared:
+        clusters.append(Shared(spec, {1: Restarting("journal:1", JournalResident(OF_TWO, 1))}))
+        return clusters[0]
+
+    with pytest.raises(NamespaceConflict, match=r"other\.db"):
+        await _opened("memory://?partitions=3", "default", Placements(Sharded(1), {}), None, None, join, None)
+    assert clusters[0].started == []
+
+
+async def test_a_partition_that_turns_out_late_to_be_another_journal_s_ends_what_was_started() -> None:
+    """Somebody opened it at the same time, so nobody had seen it; what this runtime started serves nobody."""
+    clusters: list[Shared] = []
+
+    class Late(Shared):
+        async def find_journal(self, partition: int = 0) -> LocalPeer | None:
+            return None if "journal" not in self.started else await super().find_journal(partition)
+
+        async def journal(self, partition: int = 0) -> LocalPeer:
+            return self.others.get(partition) or await super().journal(partition)
+
+    def join(spec: JournalSpec) -> Shared:
+        clusters.append(Late(spec, {1: LocalPeer("journal:1", JournalResident(OF_TWO, 1))}))
+        return clusters[0]
+
+    with pytest.raises(NamespaceConflict, match=r"other\.db"):
+        await _opened("memory://?partitions=2", "default", Placements(Sharded(1), {}), None, None, join, None)
+    assert (clusters[0].started, clusters[0].ended) == (["journal"], ["journal"])
+
+
+async def test_a_journal_that_cannot_be_stopped_keeps_no_other_from_it(tmp_path: Path) -> None:
+    """Ray ends right after: what is stopped by then has left its file as it should."""
+    stopped: set[int] = set()
+
+    class Stopping(LocalCluster):
+        async def journal(self, partition: int = 0) -> Any:
+            peer = await super().journal(partition)
+            ask = peer.ask
+
+            async def asked(method: str, *args: Any) -> Any:
+                if method == "stop" and partition == 0:
+                    raise PeerGone(peer.name, "killed")
+                answer = await ask(method, *args)
+                if method == "stop":
+                    stopped.add(partition)
+                return answer
+
+            peer.ask = asked  # type: ignore[method-assign]
+            return peer
+
+    async def leave(before_the_end: Callable[[], Any] | None) -> None:
+        assert before_the_end is not None
+        await before_the_end()
+        assert stopped == {1}
+
+    url = f"sqlite:///{tmp_path}/j.db?partitions=2"
+    runtime = await _opened(url, "default", Placements(Sharded(1), {}), None, None, Stopping, leave)
+    await runtime.close()
+    assert stopped == {1}

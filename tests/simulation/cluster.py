@@ -178,6 +178,10 @@ class SimulatedCluster:
         await self._trip(actor.name)
         return SimulatedPeer(self._control, actor)
 
+    async def find_journal(self, partition: int = 0) -> SimulatedPeer | None:
+        """The same: it always runs."""
+        return await self.journal(partition)
+
     async def host(self, spec: HostSpec) -> SimulatedPeer:
         """The host called `spec.owner`, started if none runs."""
         await self._trip(spec.owner)
