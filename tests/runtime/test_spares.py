@@ -276,7 +276,7 @@ async def test_a_type_that_comes_while_a_spare_is_prepared_is_prepared_too(monke
 async def test_no_spares_are_kept_unless_asked_for_and_none_for_shards() -> None:
     """Zero is the default; negative is no count."""
     assert Config().spare_hosts == 0
-    with pytest.raises(ValueError, match="spare_hosts"):
+    with pytest.raises(ValueError, match="spare_hosts must be 0 or more, got -1"):
         Config(spare_hosts=-1)
     async with Runtime.local(placement=Sharded(1)) as runtime:
         assert (await runtime.statistics()).spares == 0
