@@ -30,7 +30,7 @@ from holdfast.actors.aggregate import Aggregate
 from holdfast.journal.errors import HoldfastError
 
 from .answers import Answers
-from .cluster import HostSpec, JournalSpec, PeerGone, WireError, incarnation, journal_name
+from .cluster import JOURNAL, HostSpec, JournalSpec, PeerGone, WireError, incarnation, journal_name
 from .collector import Collector
 from .config import Config
 from .directory import Directory
@@ -182,7 +182,7 @@ class RayCluster:
     async def journal(self, partition: int = 0) -> RayPeer:
         """The journal server, or that of a partition, started if none runs: if it is a file, on the machine that has
         it."""
-        found = await self.find_journal(partition)
+        found = await self._find(journal_name(partition))
         if found is not None:
             self.started_journals.discard(partition)
             return found
@@ -195,9 +195,10 @@ class RayCluster:
             self._whereabouts.failed(partition)
             raise
 
-    async def find_journal(self, partition: int = 0) -> RayPeer | None:
-        """The journal server, or that of a partition, if one runs."""
-        return await self._find(journal_name(partition))
+    async def journals(self) -> list[RayPeer]:
+        """All journal servers that run in this namespace, of whatever journal they are partitions."""
+        names = [name for name in await asyncio.to_thread(self._names) if name.partition(":")[0] == JOURNAL]
+        return [peer for name in names if (peer := await self._find(name)) is not None]
 
     async def host(self, spec: HostSpec) -> RayPeer:
         """The host called `spec.owner`, started if none runs; a dedicated one in a spare, if one is ready."""
@@ -285,13 +286,11 @@ class RayCluster:
 
     async def host_names(self) -> list[str]:
         """The owners that have a host running, or had one in a spare that died and that nobody has missed yet."""
-        _check_joined()
         try:
-            actors, noted = await asyncio.to_thread(lambda: (_named_actors(), self._directory.owners()))
+            names, noted = await asyncio.to_thread(lambda: (self._names(), self._directory.owners()))
         except ray.exceptions.RayError as error:
             raise PeerGone("the cluster", _first_line(error)) from None
-        ours = [a["name"] for a in actors if a["namespace"] == self._namespace]
-        return list({name.removeprefix(HOST) for name in ours if name.startswith(HOST)} | set(noted))
+        return list({name.removeprefix(HOST) for name in names if name.startswith(HOST)} | set(noted))
 
     async def kill(self, peer: Any, *, for_good: bool = False) -> None:
         """End a resident at once. The journal's actor starts again unless `for_good`; a host's name is free."""
@@ -309,6 +308,15 @@ class RayCluster:
     async def close(self) -> None:
         """Let go of the spares; nothing else here is ours: residents are detached."""
         await self.end_spares()
+
+    def _names(self) -> list[str]:
+        """Of this namespace's actors, those included that are starting again. Blocks."""
+        _check_joined()
+        try:
+            named: list[Any] = ray.util.list_named_actors(all_namespaces=True)
+        except ray.exceptions.RayError as error:
+            raise PeerGone("the cluster", _first_line(error)) from None
+        return [actor["name"] for actor in named if actor["namespace"] == self._namespace]
 
     def _is_there(self, actor: str) -> bool:
         try:
@@ -394,10 +402,6 @@ def _live_nodes() -> list[Node]:
     table: Callable[[], list[Any]] = ray.nodes
     live = [Node(n["NodeID"], n["NodeManagerHostname"]) for n in table() if n["Alive"]]
     return sorted(live, key=lambda node: node.id != mine)
-
-
-def _named_actors() -> list[Any]:
-    return list(ray.util.list_named_actors(all_namespaces=True))
 
 
 def _leave_and_end(namespace: str, owner: str, actor: str, end: Callable[[], None]) -> None:

@@ -83,9 +83,9 @@ class LocalCluster:
             found = self._journals[partition] = LocalPeer(journal_name(partition), resident)
         return found
 
-    async def find_journal(self, partition: int = 0) -> LocalPeer | None:
-        """The journal server, or that of a partition, if one runs."""
-        return self._journals.get(partition)
+    async def journals(self) -> list[LocalPeer]:
+        """The journal servers that run."""
+        return [peer for peer in self._journals.values() if not peer.dead]
 
     async def host(self, spec: HostSpec) -> LocalPeer:
         """The host called `spec.owner`, started if none runs."""

@@ -30,7 +30,7 @@ from holdfast.journal.url import JournalUrl
 
 from ._ray import Leave, RayHome, Stay
 from .blocking import BlockingRuntime
-from .cluster import Cluster, JournalSpec, PeerGone, PeerSilent
+from .cluster import Cluster, JournalSpec, Peer, PeerGone, PeerSilent
 from .config import Config
 from .dispatcher import Dispatcher
 from .errors import NamespaceConflict
@@ -403,7 +403,7 @@ async def _open_journal(cluster: Cluster, ways: Sequence[JournalWay], spec: Jour
     """Have every partition open, the first one before the others, which it creates; the others at once. Nothing is
     started, nor the machine of its file noted, unless all that run are partitions of this journal."""
     first, *others = ways
-    await _all_of(_check_running(cluster, way.partition, spec, config) for way in ways)
+    await _check_namespace(cluster, spec, config)
     await _open_partition(cluster, first, spec, config)
     await _all_of(_open_partition(cluster, way, spec, config) for way in others)
 
@@ -415,18 +415,18 @@ async def _all_of(works: Iterable[Coroutine[Any, Any, None]]) -> None:
             raise problem
 
 
-async def _check_running(cluster: Cluster, partition: int, spec: JournalSpec, config: Config) -> None:
-    """What runs in the place of this partition, if anything does, is this journal. One that is just starting again
-    is waited for; one that does not turn is left to the way to it, which ends it."""
+async def _check_namespace(cluster: Cluster, spec: JournalSpec, config: Config) -> None:
+    """All that runs here, further partitions included, is of this journal. What is just starting again is waited for;
+    what does not turn is left to the way to it, which ends it."""
+
+    async def check(peer: Peer) -> None:
+        with contextlib.suppress(PeerSilent):
+            _check_mark(spec, *await watched(peer, config, "describe"))
+
     give_up = asyncio.get_running_loop().time() + config.journal_patience_s
     while True:
         try:
-            peer = await cluster.find_journal(partition)
-            if peer is not None:
-                _check_mark(spec, *await watched(peer, config, "describe"))
-            return
-        except PeerSilent:
-            return
+            return await _all_of(check(peer) for peer in await cluster.journals())
         except PeerGone as error:
             if asyncio.get_running_loop().time() > give_up:
                 raise JournalUnavailable(str(error)) from None

@@ -197,11 +197,11 @@ class Shared(LocalCluster):
         self.started: list[str] = []
         self.ended: list[str] = []
 
-    async def find_journal(self, partition: int = 0) -> LocalPeer | None:
-        return self.others.get(partition) or await super().find_journal(partition)
+    async def journals(self) -> list[LocalPeer]:
+        return [*self.others.values(), *await super().journals()]
 
     async def journal(self, partition: int = 0) -> LocalPeer:
-        peer = await self.find_journal(partition)
+        peer = self.others.get(partition) or self._journals.get(partition)
         if peer is None:
             peer = await super().journal(partition)
             self.started.append(peer.name)
@@ -216,9 +216,10 @@ class Shared(LocalCluster):
 OF_TWO = JournalSpec(namespace="default", url="sqlite:////data/other.db?partitions=2", volatile=False, partitions=2)
 
 
-@pytest.mark.parametrize("other", [0, 1])
+@pytest.mark.parametrize("other", [0, 1, 5])
 async def test_a_namespace_of_another_journal_is_refused_before_anything_starts(other: int) -> None:
-    """Whichever partition is found to be served: none of this journal's is started beside it."""
+    """Whichever partition is found to be served, one that this journal does not have included: none of this journal's
+    is started beside it."""
     clusters: list[Shared] = []
 
     def join(spec: JournalSpec) -> Shared:
@@ -257,11 +258,8 @@ async def test_a_partition_that_turns_out_late_to_be_another_journal_s_ends_what
     clusters: list[Shared] = []
 
     class Late(Shared):
-        async def find_journal(self, partition: int = 0) -> LocalPeer | None:
-            return None if "journal" not in self.started else await super().find_journal(partition)
-
-        async def journal(self, partition: int = 0) -> LocalPeer:
-            return self.others.get(partition) or await super().journal(partition)
+        async def journals(self) -> list[LocalPeer]:
+            return []
 
     def join(spec: JournalSpec) -> Shared:
         clusters.append(Late(spec, {1: LocalPeer("journal:1", JournalResident(OF_TWO, 1))}))

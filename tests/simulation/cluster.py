@@ -178,9 +178,9 @@ class SimulatedCluster:
         await self._trip(actor.name)
         return SimulatedPeer(self._control, actor)
 
-    async def find_journal(self, partition: int = 0) -> SimulatedPeer | None:
-        """The same: it always runs."""
-        return await self.journal(partition)
+    async def journals(self) -> list[SimulatedPeer]:
+        """All journal servers."""
+        return [await self.journal(partition) for partition in range(len(self._control.journals))]
 
     async def host(self, spec: HostSpec) -> SimulatedPeer:
         """The host called `spec.owner`, started if none runs."""
