@@ -15,7 +15,7 @@ import os
 import socket
 import threading
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -28,9 +28,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from holdfast.actors.aggregate import Aggregate
 from holdfast.journal.errors import HoldfastError
-from holdfast.journal.url import JournalUrl
 
-from .cluster import HostSpec, JournalSpec, PeerGone, WireError, incarnation, journal_name
+from .answers import Answers
+from .cluster import JOURNAL, HostSpec, JournalSpec, PeerGone, WireError, incarnation, journal_name
 from .collector import Collector
 from .config import Config
 from .directory import Directory
@@ -42,6 +42,7 @@ from .ref import Gate
 from .resident import HostResident, JournalResident, Make, Resident, journal_over, ways_to
 from .spares import Spare, Spares
 from .watch import watched
+from .whereabouts import Node, Start, Whereabouts
 
 __all__ = ["Leave", "RayCluster", "RayHome", "RayPeer", "Stay"]
 
@@ -52,7 +53,6 @@ SPARE = "spare:"
 KV_NAMESPACE = "holdfast"  # of Ray's own key-value store, which lives as long as the cluster
 CALLS_MAX = 10_000  # requests under way in one resident; a long one, of slow calls, does not keep others out
 END_AFTER_S = 0.05
-LOOK_EVERY_S = 0.05  # whether the process that an answer is awaited from is still there
 OBJECT_STORE_BYTES = 128 << 20  # batches are small and short-lived; the default takes a third of the memory
 
 _ALIVE, _RESTARTING = 2, 3  # in Ray's gcs.proto: ActorTableData.ActorState
@@ -122,8 +122,7 @@ class RayPeer:
     def __init__(self, name: str, handle: Any, actor: str, *, restarts: bool) -> None:
         """`actor`: its name as Ray knows it."""
         self.name, self.handle, self.actor, self.restarts = name, handle, actor, restarts
-        self._awaited: dict[asyncio.Future[bytes], bool] = {}  # and whether the process was up when last looked at
-        self._looking: asyncio.TimerHandle | None = None
+        self._answers = Answers(name, partial(_is_up, handle))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RayPeer) and bool(self.handle == other.handle)
@@ -140,7 +139,7 @@ class RayPeer:
         if self.handle._get_local_state() == _RESTARTING:  # what is sent to it now fails, and late
             raise PeerGone(self.name, "it is starting again")
         try:
-            kind, value = _loads(await self._answer(_awaitable(self.handle.invoke.remote(request))))
+            kind, value = _loads(await self._answers.wait(_awaitable(self.handle.invoke.remote(request))))
         except ray.exceptions.RayError as error:
             raise PeerGone(self.name, _first_line(error)) from None
         if kind == _ANSWER:
@@ -149,108 +148,57 @@ class RayPeer:
             raise _packer.unpack(value)
         raise WireError(self.name, value)
 
-    async def _answer(self, reply: "asyncio.Future[bytes]") -> bytes:
-        """Ray tells of a process that died under a call, but of one that it starts again only after one to two
-        seconds: it waits whether that is for good. This process knows much earlier that it is not up."""
-        asker = asyncio.current_task()
-        assert asker is not None, "asked outside a task"
-        cancelling = asker.cancelling()
-        self._awaited[reply] = self._is_up()
-        if self._looking is None:
-            self._looking = asyncio.get_running_loop().call_later(LOOK_EVERY_S, self._look)
-        try:
-            return await reply
-        except asyncio.CancelledError:
-            if reply not in self._awaited and asker.cancelling() <= cancelling:  # the look alone ended it
-                raise PeerGone(self.name, "its process died under the call") from None
-            raise
-        finally:
-            self._awaited.pop(reply, None)
-            reply.cancel()
-            if not self._awaited and self._looking is not None:
-                self._looking.cancel()
-                self._looking = None
-
-    def _look(self) -> None:
-        """At all answers that are awaited, every so often while there are any."""
-        is_up = self._is_up()
-        for reply, was_up in list(self._awaited.items()):
-            if was_up and not is_up and not reply.done():
-                del self._awaited[reply]  # so its asker knows who has cancelled it
-                reply.cancel()
-            else:
-                self._awaited[reply] = is_up
-        self._looking = asyncio.get_running_loop().call_later(LOOK_EVERY_S, self._look)
-
     async def responds(self, within_s: float) -> bool:
         """Whether its process turns. One that Ray knows to be starting, or dead, counts as responding: requests wait
         for the first, and fail at once at the second. So does one that died, or was started again, meanwhile."""
         with contextlib.suppress(ray.exceptions.RayError):
-            if self._is_up():
+            if _is_up(self.handle):
                 try:
                     await asyncio.wait_for(_awaitable(self.handle.alive.remote()), within_s)
                 except TimeoutError:
-                    return not self._is_up()
+                    return not _is_up(self.handle)
         return True
-
-    def _is_up(self) -> bool:
-        """As far as this process has been told."""
-        return bool(self.handle._get_local_state() == _ALIVE)
 
 
 class RayCluster:
     """The residents of one namespace of the Ray cluster that this process has joined."""
 
     def __init__(self, spec: JournalSpec, *, may_start_journal: bool) -> None:
-        """`may_start_journal`: only a runtime that was opened says where the journal is, if nobody has yet: a file is
-        on its own machine. A partition in memory it starts once."""
-        self._spec, self._may_start_journal = spec, may_start_journal
+        """`may_start_journal`: only a runtime that was opened says where the journal is, if nobody has yet."""
+        self._spec = spec
         self._namespace = f"holdfast-{spec.namespace}"
-        self._directory = Directory(_Notes(self._namespace), self._is_there)
+        self._directory = Directory(_owners(self._namespace), self._is_there)
+        self._whereabouts = Whereabouts(
+            spec,
+            notes=_Notes(KV_NAMESPACE),
+            key=self._namespace,
+            machine=socket.gethostname(),
+            nodes=_live_nodes,
+            may_start=may_start_journal,
+        )
         self._spares: Spares | None = None
         self.started_journals: set[int] = set()
-        self._in_memory: set[int] = set()  # partitions that this runtime has started
 
     async def journal(self, partition: int = 0) -> RayPeer:
         """The journal server, or that of a partition, started if none runs: if it is a file, on the machine that has
         it."""
-        name = journal_name(partition)
-        found = await self._find(name)
+        found = await self._find(journal_name(partition))
         if found is not None:
             self.started_journals.discard(partition)
             return found
         self.started_journals.add(partition)
-        spec, options = await self._journal_start(partition)
-        return await self._start(name, lambda end: JournalResident(spec, partition), options)
+        start = await self._whereabouts.start_of(partition)
+        spec, options = start.spec, _options(start)
+        try:
+            return await self._start(journal_name(partition), lambda end: JournalResident(spec, partition), options)
+        except HoldfastError:
+            self._whereabouts.failed(partition)
+            raise
 
-    async def _journal_start(self, partition: int) -> tuple[JournalSpec, dict[str, Any]]:
-        """What to start, and where. Ray starts it again when it dies, but not one that is bound to a node when that
-        is lost: whoever misses it first does so then, a host too, on another node of the machine that has the file."""
-        spec, may_start = self._spec, self._may_start_journal
-        if may_start and spec.volatile and partition not in self._in_memory:
-            self._in_memory.add(partition)
-            return spec, {"max_restarts": 0}
-        if may_start and not spec.volatile and not JournalUrl.parse(spec.url).is_local_file:
-            return spec, {"max_restarts": -1}
-        found = None if spec.volatile else await asyncio.to_thread(self._file)
-        if found is None:
-            why = "it kept its events in memory" if spec.volatile else "no runtime has opened it"
-            raise PeerGone(journal_name(partition), f"it does not run; {why}")
-        machine, url = found
-        node = _node_of(machine, await asyncio.to_thread(ray.nodes), ray.get_runtime_context().get_node_id())
-        pinned = NodeAffinitySchedulingStrategy(node, soft=False)
-        return replace(spec, url=url), {"max_restarts": -1, "scheduling_strategy": pinned}
-
-    def _file(self) -> tuple[str, str] | None:
-        """The machine that has the journal's file, and its URL. The first runtime that starts the journal means a
-        file of its own machine; the same path elsewhere is another file, and would be another, empty journal."""
-        _check_joined()
-        found = _noted(self._namespace)
-        if self._may_start_journal and (found is None or found[1] != self._spec.url):
-            note = f"{socket.gethostname()}\n{self._spec.url}"
-            internal_kv._internal_kv_put(self._namespace, note, overwrite=found is not None, namespace=KV_NAMESPACE)
-            found = _noted(self._namespace)
-        return found
+    async def journals(self) -> list[RayPeer]:
+        """All journal servers that run in this namespace, of whatever journal they are partitions."""
+        names = [name for name in await asyncio.to_thread(self._names) if name.partition(":")[0] == JOURNAL]
+        return [peer for name in names if (peer := await self._find(name)) is not None]
 
     async def host(self, spec: HostSpec) -> RayPeer:
         """The host called `spec.owner`, started if none runs; a dedicated one in a spare, if one is ready."""
@@ -338,13 +286,11 @@ class RayCluster:
 
     async def host_names(self) -> list[str]:
         """The owners that have a host running, or had one in a spare that died and that nobody has missed yet."""
-        _check_joined()
         try:
-            actors, noted = await asyncio.to_thread(lambda: (_named_actors(), self._directory.owners()))
+            names, noted = await asyncio.to_thread(lambda: (self._names(), self._directory.owners()))
         except ray.exceptions.RayError as error:
             raise PeerGone("the cluster", _first_line(error)) from None
-        ours = [a["name"] for a in actors if a["namespace"] == self._namespace]
-        return list({name.removeprefix(HOST) for name in ours if name.startswith(HOST)} | set(noted))
+        return list({name.removeprefix(HOST) for name in names if name.startswith(HOST)} | set(noted))
 
     async def kill(self, peer: Any, *, for_good: bool = False) -> None:
         """End a resident at once. The journal's actor starts again unless `for_good`; a host's name is free."""
@@ -362,6 +308,15 @@ class RayCluster:
     async def close(self) -> None:
         """Let go of the spares; nothing else here is ours: residents are detached."""
         await self.end_spares()
+
+    def _names(self) -> list[str]:
+        """Of this namespace's actors, those included that are starting again. Blocks."""
+        _check_joined()
+        try:
+            named: list[Any] = ray.util.list_named_actors(all_namespaces=True)
+        except ray.exceptions.RayError as error:
+            raise PeerGone("the cluster", _first_line(error)) from None
+        return [actor["name"] for actor in named if actor["namespace"] == self._namespace]
 
     def _is_there(self, actor: str) -> bool:
         try:
@@ -403,17 +358,21 @@ class RayCluster:
 
 
 class _Notes:
-    """Ray's own key-value store, as one namespace's directory uses it."""
+    """A namespace of Ray's own key-value store."""
 
     def __init__(self, namespace: str) -> None:
-        self._namespace = f"{KV_NAMESPACE}-{namespace}"
+        self._namespace = namespace
 
     def get(self, key: str) -> str | None:
+        _check_joined()
         note: Any = internal_kv._internal_kv_get(key, namespace=self._namespace)
         return None if note is None else str(note.decode())
 
     def add(self, key: str, value: str) -> bool:
         return not internal_kv._internal_kv_put(key, value, overwrite=False, namespace=self._namespace)
+
+    def put(self, key: str, value: str) -> None:
+        internal_kv._internal_kv_put(key, value, overwrite=True, namespace=self._namespace)
 
     def remove(self, key: str) -> None:
         internal_kv._internal_kv_del(key, namespace=self._namespace)
@@ -423,13 +382,31 @@ class _Notes:
         return [key.decode() for key in found]
 
 
-def _named_actors() -> list[Any]:
-    return list(ray.util.list_named_actors(all_namespaces=True))
+def _owners(namespace: str) -> _Notes:
+    """Where the directory of a namespace is kept."""
+    return _Notes(f"{KV_NAMESPACE}-{namespace}")
+
+
+def _options(start: Start) -> dict[str, Any]:
+    """A journal's actor. Ray starts it again when it dies, but not one that is bound to a node when that is lost:
+    whoever misses it first does so then, on another node of the machine that has the file."""
+    options: dict[str, Any] = {"max_restarts": -1 if start.restarts else 0}
+    if start.node:
+        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(start.node, soft=False)
+    return options
+
+
+def _live_nodes() -> list[Node]:
+    """This process's own first."""
+    mine: str = ray.get_runtime_context().get_node_id()
+    table: Callable[[], list[Any]] = ray.nodes
+    live = [Node(n["NodeID"], n["NodeManagerHostname"]) for n in table() if n["Alive"]]
+    return sorted(live, key=lambda node: node.id != mine)
 
 
 def _leave_and_end(namespace: str, owner: str, actor: str, end: Callable[[], None]) -> None:
     """A host that lives in a spare ends: it is found no more."""
-    directory = Directory(_Notes(namespace), lambda _: True)
+    directory = Directory(_owners(namespace), lambda _: True)
     asyncio.get_running_loop().run_in_executor(None, directory.leave, owner, actor)
     end()
 
@@ -559,21 +536,9 @@ class RayHome:
         return Gate(self.spec.namespace, dispatcher, self)
 
 
-def _noted(namespace: str) -> tuple[str, str] | None:
-    """Machine and URL of the file that is the journal of a namespace, as this cluster knows."""
-    note: Any = internal_kv._internal_kv_get(namespace, namespace=KV_NAMESPACE)
-    if note is None:
-        return None
-    machine, _, url = note.decode().partition("\n")
-    return machine, url
-
-
-def _node_of(machine: str, nodes: list[Any], mine: str) -> str:
-    """A live node of this machine, this process's own if it is one. `nodes`: Ray's table of them."""
-    there = [n["NodeID"] for n in nodes if n["Alive"] and n["NodeManagerHostname"] == machine]
-    if not there:
-        raise PeerGone("the journal", f"its file is on the machine {machine}, which has no node in the cluster now")
-    return mine if mine in there else str(there[0])
+def _is_up(handle: Any) -> bool:
+    """As far as this process has been told."""
+    return bool(handle._get_local_state() == _ALIVE)
 
 
 def _awaitable(ref: Any) -> "asyncio.Future[Any]":

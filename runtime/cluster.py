@@ -5,7 +5,7 @@
 
 import hashlib
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from .config import Config
 from .placement import Placements
 
 __all__ = [
+    "JOURNAL",
     "Cluster",
     "HostSpec",
     "JournalSpec",
@@ -120,6 +121,10 @@ class Cluster(Protocol):
         """The journal server of this namespace, or of a partition of it, started if none runs."""
         ...
 
+    async def journals(self) -> Sequence[Peer]:
+        """All journal servers that run in this namespace, of whatever journal they are partitions."""
+        ...
+
     async def host(self, spec: HostSpec) -> Peer:
         """The host called `spec.owner`, started if none runs."""
         ...
@@ -159,9 +164,12 @@ class Cluster(Protocol):
         ...
 
 
+JOURNAL = "journal"
+
+
 def journal_name(partition: int) -> str:
     """What a partition of the journal is called among the residents of its namespace."""
-    return f"journal:{partition}" if partition else "journal"
+    return f"{JOURNAL}:{partition}" if partition else JOURNAL
 
 
 def incarnation() -> str:

@@ -37,30 +37,23 @@ class Garbage(Protocol):
 
 
 class Collector:
-    """Sets aside what survives, from `start` on. `looks`: how many of its looks were at everything."""
+    """Sets aside what survives, from `start` on, for as long as the process lives."""
 
     def __init__(self, garbage: Garbage = gc) -> None:
         self._gc = garbage
         self._aside = 0  # objects set aside since the last look at everything
         self._whole_look_at = WHOLE_LOOK_MIN
         self._is_whole = True  # the next look: nothing is set aside
-        self.looks = 0
 
     def start(self) -> None:
         """From now on, after each full collection."""
         self._gc.callbacks.append(self._collected)
-
-    def stop(self) -> None:
-        """Leave everything to Python again."""
-        self._gc.callbacks.remove(self._collected)
-        self._gc.unfreeze()
 
     def _collected(self, phase: str, info: Mapping[str, int]) -> None:
         if phase != "stop" or info["generation"] != 2:
             return
         survivors = len(self._gc.get_objects(generation=2))
         if self._is_whole:
-            self.looks += 1
             self._is_whole, self._aside = False, 0
             self._whole_look_at = max(survivors, WHOLE_LOOK_MIN)
         else:

@@ -46,7 +46,8 @@ class Config:
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
-            if name == "spare_hosts" and value >= 0:
-                continue
-            if isinstance(value, int | float) and not value > 0:
+            if name == "spare_hosts":
+                if value < 0:
+                    raise ValueError(f"{name} must be 0 or more, got {value!r}")
+            elif isinstance(value, int | float) and not value > 0:
                 raise ValueError(f"{name} must be above 0, got {value!r}")

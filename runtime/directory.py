@@ -4,11 +4,18 @@ A spare (`spares.py`) has a name of its own when it becomes a host, and Ray rena
 under the owner's, in a key-value store that every process of the cluster sees. A host that was started for its owner
 bears its name, and is found without.
 
-A note is a hint, as all placement is. `enter` is one atomic step: of two processes that adopt a spare for one owner at
-once, one has the place and the other is told whose it is. What is not atomic is to replace the note of a host that
-died: between finding it dead and removing its note somebody else may have replaced it, and then two hosts of one owner
-live for a while. That is as harmless as any second host: the newest claim at the journal fences the other, which then
-leaves, and its callers look here again.
+A note is a hint, as all placement is. One step is atomic: to note an actor for an owner that has no note. So of two
+processes that adopt a spare for such an owner at once, one has the place and the other is told whose it is. All else is
+several steps, and others may come between them:
+
+- `leave` reads a note, then removes it; `actor_of` and `enter` do so with that of an actor that they found dead. If
+  somebody else has replaced it meanwhile, what is removed is the note of a host that lives. Nobody finds that any more,
+  and the next call starts a second one.
+- A host under its owner's own name has no note, so `enter` knows nothing of it. Who adopts a spare looks for one
+  before; one that is started in between is a second host too.
+
+Two hosts of one owner are harmless, wherever they come from: the newest claim at the journal fences the other, which
+then leaves, and its callers look here again.
 """
 
 from collections.abc import Callable

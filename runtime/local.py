@@ -83,6 +83,10 @@ class LocalCluster:
             found = self._journals[partition] = LocalPeer(journal_name(partition), resident)
         return found
 
+    async def journals(self) -> list[LocalPeer]:
+        """The journal servers that run."""
+        return [peer for peer in self._journals.values() if not peer.dead]
+
     async def host(self, spec: HostSpec) -> LocalPeer:
         """The host called `spec.owner`, started if none runs."""
         found = self._hosts.get(spec.owner)

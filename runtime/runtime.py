@@ -10,7 +10,7 @@ aggregate has left memory with its snapshot; closing one that joined a cluster e
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -30,7 +30,7 @@ from holdfast.journal.url import JournalUrl
 
 from ._ray import Leave, RayHome, Stay
 from .blocking import BlockingRuntime
-from .cluster import Cluster, JournalSpec
+from .cluster import Cluster, JournalSpec, Peer, PeerGone, PeerSilent
 from .config import Config
 from .dispatcher import Dispatcher
 from .errors import NamespaceConflict
@@ -39,6 +39,7 @@ from .placement import Dedicated, Placement, Placements
 from .recorded import RecordedEvent, opened
 from .ref import Gate, Ref, target
 from .resident import JournalWay, journal_over, ways_to
+from .watch import watched
 
 __all__ = ["Opening", "Runtime", "Statistics"]
 
@@ -301,13 +302,12 @@ class Runtime:
             return
         self._closed = True
         self._gate.close()
-        await self._dispatcher.close()
-        try:
-            await self._cluster.end_spares()
-        finally:
+        async with contextlib.AsyncExitStack() as leaving:  # whatever fails or is cancelled, the cluster is left
+            leaving.push_async_callback(self._cluster.close)
             if self._leave is not None:
-                await self._leave(self._retire)
-            await self._cluster.close()
+                leaving.push_async_callback(self._leave, self._retire)
+            await self._dispatcher.close()
+            await self._cluster.end_spares()
 
     async def _retire(self) -> None:
         """Everything out of memory, everything on disk; within reason."""
@@ -317,7 +317,8 @@ class Runtime:
                 retiring = [peer.ask("retire") for peer in peers if peer is not None]
                 await asyncio.gather(*retiring, return_exceptions=True)
                 if not self._spec.volatile:  # one in memory is empty when it starts again, and somebody may have come
-                    await asyncio.gather(*map(self._stop_journal, range(self.partitions)))
+                    stopping = map(self._stop_journal, range(self.partitions))
+                    await asyncio.gather(*stopping, return_exceptions=True)
 
     async def _stop_journal(self, partition: int) -> None:
         await (await self._cluster.journal(partition)).ask("stop")
@@ -399,19 +400,46 @@ async def _opened(
 
 
 async def _open_journal(cluster: Cluster, ways: Sequence[JournalWay], spec: JournalSpec, config: Config) -> None:
-    """Have every partition open, the first one before the others, which it creates; the others at once."""
+    """Have every partition open, the first one before the others, which it creates; the others at once. Nothing is
+    started, nor the machine of its file noted, unless all that run are partitions of this journal."""
     first, *others = ways
+    await _check_namespace(cluster, spec, config)
     await _open_partition(cluster, first, spec, config)
-    opening = (_open_partition(cluster, way, spec, config) for way in others)
-    for problem in await asyncio.gather(*opening, return_exceptions=True):
+    await _all_of(_open_partition(cluster, way, spec, config) for way in others)
+
+
+async def _all_of(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """At once, each to its end; then the first problem is raised."""
+    for problem in await asyncio.gather(*works, return_exceptions=True):
         if problem is not None:
             raise problem
 
 
-async def _open_partition(cluster: Cluster, way: JournalWay, spec: JournalSpec, config: Config) -> None:
-    mark, serves = await _answer(cluster, way, "describe", config.journal_patience_s)
+async def _check_namespace(cluster: Cluster, spec: JournalSpec, config: Config) -> None:
+    """All that runs here, further partitions included, is of this journal. What is just starting again is waited for;
+    what does not turn is left to the way to it, which ends it."""
+
+    async def check(peer: Peer) -> None:
+        with contextlib.suppress(PeerSilent):
+            _check_mark(spec, *await watched(peer, config, "describe"))
+
+    give_up = asyncio.get_running_loop().time() + config.journal_patience_s
+    while True:
+        try:
+            return await _all_of(check(peer) for peer in await cluster.journals())
+        except PeerGone as error:
+            if asyncio.get_running_loop().time() > give_up:
+                raise JournalUnavailable(str(error)) from None
+        await asyncio.sleep(ASK_AGAIN_S)
+
+
+def _check_mark(spec: JournalSpec, mark: str, serves: str) -> None:
     if mark != spec.mark:
         raise NamespaceConflict(spec.namespace, serves, JournalUrl.parse(spec.url).redacted)
+
+
+async def _open_partition(cluster: Cluster, way: JournalWay, spec: JournalSpec, config: Config) -> None:
+    _check_mark(spec, *await _answer(cluster, way, "describe", config.journal_patience_s))
     await _answer(cluster, way, "ping", config.journal_patience_s)
 
 

@@ -31,7 +31,7 @@ __all__ = ["Spare", "Spares"]
 
 log = logging.getLogger(__name__)
 
-WAIT_S = 5.0  # how long the keeper's request stays open at a spare, before it is sent again
+WAIT_S = 2.0  # the keeper's request stays open at a spare; below `suspect_s`, or the watch would look at each one
 LEASE_S = 10.0  # without such a request, after which a spare ends itself
 REFILL_PAUSE_S = 0.2  # the aggregate that has just adopted one goes first: a process that starts takes a core
 AGAIN_FIRST_S, AGAIN_MOST_S = 1.0, 60.0  # before the next try, where none comes up

@@ -6,12 +6,15 @@ its event loop.
 """
 
 import asyncio
+import logging
 from typing import Any
 
 from .cluster import Peer, PeerSilent
 from .config import Config
 
 __all__ = ["watched"]
+
+log = logging.getLogger(__name__)
 
 
 async def watched(peer: Peer, config: Config, method: str, *args: Any) -> Any:
@@ -57,7 +60,11 @@ class _Watch:
         self._looking = asyncio.get_running_loop().create_task(self._look())
 
     async def _look(self) -> None:
-        responds = await self._peer.responds(self._config.paused_s)
+        try:
+            responds = await self._peer.responds(self._config.paused_s)
+        except Exception:  # that says nothing of the peer: the request stays watched
+            log.exception("%s could not be asked whether it responds", self._peer.name)
+            responds = True
         if self._over:
             return  # its cancellation got lost: `asyncio.wait_for` prefers an answer that has just come
         if responds:

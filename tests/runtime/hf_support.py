@@ -59,6 +59,22 @@ def descendants(pid: int) -> set[int]:
     return {child for child in found if is_running(child)}
 
 
+class Notes(dict[str, str]):
+    """A key-value store in memory."""
+
+    def add(self, key: str, value: str) -> bool:
+        return self.setdefault(key, value) is value
+
+    def put(self, key: str, value: str) -> None:
+        self[key] = value
+
+    def remove(self, key: str) -> None:
+        self.pop(key, None)
+
+    def keys(self) -> Any:
+        return list(super().keys())
+
+
 class Judge:
     """What callers were told, against what the journal file holds.
 

@@ -1,6 +1,8 @@
 """The dispatcher: who owns what, which code runs, how many run, and the ids of what commands send."""
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -286,3 +288,17 @@ async def test_a_journal_that_cannot_be_reached_is_covered_by_the_deadline() -> 
         with pytest.raises(DeadlineExceeded) as caught:
             await runtime.get(Account, "a").deposit(1)
         assert caught.value.outcome == "not sent"
+
+
+async def test_a_line_that_was_forgotten_holds_nothing_though_references_hold_it() -> None:
+    """Else every aggregate that a reference was used for once would keep its host, after both have gone."""
+    runtime = await runtime_on(cluster := LocalCluster(SPEC), Dedicated(), Config(link_idle_s=0.01))
+    account = runtime.get(Account, "a")
+    assert await account.deposit(1) == 1
+    host = weakref.ref(cluster._hosts["Account/a"])
+    assert await runtime.passivate(Account, "a")
+    await eventually(lambda: not runtime._dispatcher._links)
+    gc.collect()
+    assert host() is None
+    assert await account.deposit(1) == 2
+    await runtime.close()

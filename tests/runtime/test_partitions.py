@@ -195,7 +195,8 @@ async def test_a_second_runtime_finds_every_partition(world: Any) -> None:
         async with world.open(placement=Sharded(1)) as second:
             assert [await second.get(Account, id).deposit(1) for id in IDS] == [2] * len(IDS)
             assert len([event async for event in second.read()]) == 2 * len(IDS)
-        world.url = f"sqlite:///{world.path}?partitions=3"
+        world.url, running = f"sqlite:///{world.path}?partitions=3", sorted(world.actors())
         with pytest.raises(NamespaceConflict, match="partitions=2"):
             async with world.open(placement=Sharded(1)):
                 pass
+        assert sorted(world.actors()) == running

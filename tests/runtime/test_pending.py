@@ -1,16 +1,31 @@
 """Pending calls: one timer for all deadlines, each told in its time and never before."""
 
 import asyncio
+import gc
 import random
+import weakref
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any
 
 import pytest
 
 from holdfast.actors.errors import DeadlineExceeded
-from holdfast.runtime.pending import Deadlines, Pending
+from holdfast.runtime.pending import LOOK_APART_S, Deadlines, Pending
 
 
 def pending(timeout_s: float) -> Pending:
     return Pending("a", "m", (), {}, command_id="c", keyed=False, maybe_executed=False, timeout_s=timeout_s, trace=None)
+
+
+class Callers(dict[Pending, None]):
+    """Counts how often somebody looks at all of them."""
+
+    looks = 0
+
+    def __iter__(self) -> Iterator[Pending]:
+        self.looks += 1
+        return super().__iter__()
 
 
 class Line:
@@ -19,7 +34,7 @@ class Line:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
         self.timers: list[tuple[float, asyncio.TimerHandle]] = []
-        self.callers: dict[Pending, None] = {}
+        self.callers = Callers()
         self.deadlines = Deadlines(self.callers)
         loop = asyncio.get_running_loop()
         monkeypatch.setattr(loop, "time", lambda: self.now)
@@ -120,3 +135,42 @@ def test_any_callers_at_any_time_are_told_exactly_when_they_are_late(monkeypatch
             assert sum(not handle.cancelled() for _, handle in line.timers) <= 1
 
     run(story)
+
+
+def test_many_callers_with_deadlines_far_and_wide_are_looked_at_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not once for each that is late, which would take a time that grows with the square of their number."""
+
+    async def story() -> None:
+        count, intervals = 1000, 10
+        line, apart_s = Line(monkeypatch), count * LOOK_APART_S
+        calls = [line.join(1 + apart_s * intervals * number / count) for number in range(count)]
+        for number in range(intervals + 2):
+            line.pass_until(1 + apart_s * number)
+            late = {call for call in calls if call.deadline <= line.now - apart_s}
+            assert late <= {call for call in calls if call.future.done()}
+        assert all(isinstance(call.future.exception(), DeadlineExceeded) for call in calls)
+        assert line.callers.looks <= intervals + 2
+
+    run(story)
+
+
+async def test_the_timer_keeps_nothing_alive_that_belongs_to_a_caller() -> None:
+    """What a caller's context holds goes with the caller, and not when the timer goes off."""
+
+    class Held:
+        pass
+
+    request: ContextVar[Any] = ContextVar("request")
+    callers: dict[Pending, None] = {}
+    deadlines = Deadlines(callers)
+
+    async def caller() -> "weakref.ref[Held]":
+        request.set(Held())
+        deadlines.watch(pending(3600))
+        return weakref.ref(request.get())
+
+    held = await asyncio.create_task(caller())
+    await asyncio.sleep(0)  # the turn that this was woken in still knows the task
+    gc.collect()
+    assert held() is None
+    deadlines.stop()

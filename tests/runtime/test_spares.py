@@ -10,28 +10,18 @@ from typing import Any
 import pytest
 import ray
 from hf_bank import Account
-from hf_support import eventually, is_running
+from hf_support import Notes, eventually, is_running
 
-from holdfast.runtime import Config, Dedicated, Runtime, Sharded
-from holdfast.runtime.cluster import PeerGone
+from holdfast.runtime import Config, Dedicated, HostLimits, Runtime, Sharded
+from holdfast.runtime import _ray as seam
+from holdfast.runtime._ray import RayCluster, RayPeer
+from holdfast.runtime.cluster import HostSpec, JournalSpec, PeerGone, WireError
 from holdfast.runtime.directory import Directory
+from holdfast.runtime.placement import Placements
 from holdfast.runtime.resident import Resident
 from holdfast.runtime.spares import Spare, Spares
 
 # -- the directory ---------------------------------------------------------------------------------------------------
-
-
-class Notes(dict[str, str]):
-    """A key-value store in memory."""
-
-    def add(self, key: str, value: str) -> bool:
-        return self.setdefault(key, value) is value
-
-    def remove(self, key: str) -> None:
-        self.pop(key, None)
-
-    def keys(self) -> Any:
-        return list(super().keys())
 
 
 def test_of_two_that_enter_one_owner_at_once_one_has_the_place() -> None:
@@ -118,12 +108,18 @@ class Waiting:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.problem: Exception | None = None  # that comes of preparing it, once
+        self.may_prepare = asyncio.Event()
+        self.may_prepare.set()
         self.prepared: list[Any] = []
         self.over: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     async def ask(self, method: str, *args: Any) -> Any:
         if method == "prepare":
             self.prepared.append(*args)
+            await self.may_prepare.wait()
+            if self.problem is not None:
+                raise self.problem
             return None
         assert method == "wait"
         return await asyncio.shield(self.over)
@@ -148,14 +144,19 @@ class Pool:
         self.started: list[Waiting] = []
         self.ended: list[Any] = []
         self.failing = 0
+        self.problem: Exception = PeerGone("a spare", "no room")
+        self.is_slow = False  # those that start cannot be prepared yet
         self.spares = Spares(self._start, self._end, Config(spare_hosts=count))
 
     async def _start(self, lease_s: float) -> Any:
         if self.failing:
             self.failing -= 1
-            raise PeerGone("a spare", "no room")
-        self.started.append(Waiting(f"spare {len(self.started)}"))
-        return self.started[-1]
+            raise self.problem
+        spare = Waiting(f"spare {len(self.started)}")
+        if self.is_slow:
+            spare.may_prepare.clear()
+        self.started.append(spare)
+        return spare
 
     async def _end(self, spare: Any) -> None:
         self.ended.append(spare)
@@ -227,13 +228,138 @@ async def test_spares_that_have_imported_old_code_are_replaced(monkeypatch: pyte
     await pool.spares.close()
 
 
+async def test_a_place_survives_any_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of starting a spare or of preparing it: a module that cannot be imported raises what it likes."""
+    pool = Pool(1, monkeypatch)
+    pool.failing, pool.problem, pool.is_slow = 1, RuntimeError("no room"), True
+    pool.spares.expect(Account)
+    await eventually(lambda: pool.started)
+    pool.is_slow = False
+    pool.started[0].problem = RuntimeError("a module that does this once")
+    pool.started[0].may_prepare.set()
+    await pool.full(1)
+    assert pool.ended == pool.started[:1]
+    assert pool.spares.take() is pool.started[1]
+    await pool.spares.close()
+
+
+async def test_a_type_that_comes_while_a_spare_is_prepared_is_prepared_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one that is defined anew meanwhile has the spare replaced."""
+
+    class Later(Account):
+        pass
+
+    pool = Pool(1, monkeypatch)
+    pool.is_slow = True
+    pool.spares.expect(Account)
+    await eventually(lambda: pool.started and pool.started[0].prepared)
+    pool.spares.expect(Later)
+    pool.started[0].may_prepare.set()
+    await pool.full(1)
+    assert pool.started[0].prepared == [None, Account, Later]
+
+    pool.started[0].die()
+    await eventually(lambda: len(pool.started) == 2 and pool.started[1].prepared)
+    second, newer = pool.started[1], type("Account", (Account,), {}, category="Account")
+    first_step, second.may_prepare = second.may_prepare, asyncio.Event()
+    first_step.set()
+    await eventually(lambda: second.prepared == [None, Account])
+    pool.is_slow = False
+    pool.spares.expect(newer)  # type: ignore[arg-type]
+    second.may_prepare.set()
+    await pool.full(1)
+    assert pool.ended == pool.started[:2]
+    assert set(pool.started[2].prepared) == {None, newer, Later}
+    await pool.spares.close()
+
+
 async def test_no_spares_are_kept_unless_asked_for_and_none_for_shards() -> None:
     """Zero is the default; negative is no count."""
     assert Config().spare_hosts == 0
-    with pytest.raises(ValueError, match="spare_hosts"):
+    with pytest.raises(ValueError, match="spare_hosts must be 0 or more, got -1"):
         Config(spare_hosts=-1)
     async with Runtime.local(placement=Sharded(1)) as runtime:
         assert (await runtime.statistics()).spares == 0
+
+
+# -- adopting them ---------------------------------------------------------------------------------------------------
+
+
+class Handle:
+    """An actor of nothing."""
+
+
+class Adopting:
+    """A cluster whose directory is in memory and whose actors are none. `ended`: those of them that it killed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, ask: Callable[..., Any]) -> None:
+        """`ask`: answers every request."""
+        self.notes, self.ended = Notes(), list[Any]()
+        journal = JournalSpec(namespace="default", url="memory://", volatile=True)
+        self.cluster = RayCluster(journal, may_start_journal=False)
+        self.cluster._directory = Directory(self.notes, lambda _: True)
+        self.spec = HostSpec(
+            owner="Account/a",
+            type=Account,
+            journal=journal,
+            placements=Placements(Dedicated(), {}),
+            config=Config(),
+            limits=HostLimits(),
+            dedicated=True,
+        )
+        monkeypatch.setattr(seam, "_check_joined", lambda: None)
+        monkeypatch.setattr(seam, "watched", ask)
+        monkeypatch.setattr(seam.ray, "kill", lambda handle, no_restart: self.ended.append(handle))
+
+
+def spare_peer() -> RayPeer:
+    return RayPeer("spare:1", Handle(), "spare:1", restarts=False)
+
+
+@pytest.mark.parametrize(
+    "how", ["it is cancelled", RuntimeError("boom"), PeerGone("a", "b"), WireError("a", "b")], ids=str
+)
+async def test_a_spare_that_does_not_become_the_host_is_ended_and_not_noted(
+    how: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its keeper would renew its lease for ever, and callers of the owner would find a host that is none."""
+    asked = asyncio.Event()
+
+    async def ask(*args: Any) -> Any:
+        asked.set()
+        if isinstance(how, Exception):
+            raise how
+        await asyncio.Event().wait()
+
+    it, spare = Adopting(monkeypatch, ask), spare_peer()
+    adopting = asyncio.create_task(it.cluster._adopted(spare, it.spec))
+    await asked.wait()
+    assert it.notes == {"Account/a": "spare:1"}
+    if not isinstance(how, Exception):
+        adopting.cancel()
+    await asyncio.gather(adopting, return_exceptions=True)
+    assert (it.notes, it.ended) == ({}, [spare.handle])
+
+
+async def test_an_owner_whose_host_runs_adopts_no_spare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody without spares may have started it: a second one would only be fenced."""
+
+    async def ask(*args: Any) -> Any:
+        return None
+
+    it, host = Adopting(monkeypatch, ask), RayPeer("Account/a", Handle(), "host:Account/a", restarts=False)
+    pool = Pool(1, monkeypatch)
+    pool.spares.expect(Account)
+    await pool.full(1)
+    it.cluster._spares = pool.spares
+
+    async def find(name: str, called: str = "") -> RayPeer | None:
+        return host if name == host.actor else None
+
+    monkeypatch.setattr(it.cluster, "_find", find)
+    assert await it.cluster.host(it.spec) is host
+    assert (pool.spares.ready, it.notes) == (1, {})
+    await pool.spares.close()
 
 
 # -- on Ray ----------------------------------------------------------------------------------------------------------

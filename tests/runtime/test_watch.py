@@ -1,6 +1,7 @@
 """The watchdog: a peer that does not turn ends the request, and nothing else is mistaken for that."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
@@ -79,3 +80,52 @@ async def test_an_error_of_the_peer_is_raised_and_the_watch_ends_with_it() -> No
     with pytest.raises(KeyError):
         await watched(peer, Config(), "load")
     assert len(asyncio.all_tasks()) == 1
+
+
+class Deaf(FakePeer):
+    """Whoever looks at it does not hear that the look is cancelled, as with `asyncio.wait_for` and an answer that has
+    just come."""
+
+    async def responds(self, within_s: float) -> bool:
+        self.looked_at.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return self.turns[0]
+
+
+@pytest.mark.parametrize("turns", [True, False], ids=["turns", "does not turn"])
+async def test_a_watch_whose_cancellation_got_lost_ends_with_its_request(turns: bool) -> None:
+    """It does not look again, nor cancel whoever had asked and now does something else."""
+    peer = Deaf(turns)
+
+    async def asks() -> Any:
+        answer = await watched(peer, HASTY, "load")
+        for _ in range(5):  # the look ends meanwhile
+            await asyncio.sleep(0)
+        return answer
+
+    asking = asyncio.create_task(asks())
+    await peer.looked_at.wait()
+    peer.answer.set_result("all")
+    assert await asking == ("load", (), "all")
+    loop: Any = asyncio.get_running_loop()
+    assert all(timer.cancelled() for timer in loop._scheduled)
+
+
+async def test_a_look_that_fails_says_nothing_of_the_peer(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged, and the request stays watched: a peer that is found not to turn later ends it all the same."""
+    peer, looks = FakePeer(False), 0
+
+    async def responds(within_s: float) -> bool:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise OSError("no way to ask")
+        return False
+
+    peer.responds = responds  # type: ignore[method-assign]
+    with pytest.raises(PeerSilent):
+        await asyncio.wait_for(watched(peer, HASTY, "load"), 60)
+    assert looks == 2
+    assert "host could not be asked" in caplog.text
+    assert "no way to ask" in caplog.text

@@ -178,6 +178,10 @@ class SimulatedCluster:
         await self._trip(actor.name)
         return SimulatedPeer(self._control, actor)
 
+    async def journals(self) -> list[SimulatedPeer]:
+        """All journal servers."""
+        return [await self.journal(partition) for partition in range(len(self._control.journals))]
+
     async def host(self, spec: HostSpec) -> SimulatedPeer:
         """The host called `spec.owner`, started if none runs."""
         await self._trip(spec.owner)
