@@ -59,6 +59,12 @@ class Ahead:
             done[call.keyed, call.command_id] = Done(reply, call.fingerprint, self, in_doubt=call.maybe_executed)
         return done
 
+    def settle(self) -> list[tuple[Call, Kind, Any]]:
+        """It is durable. Gives up those who waited for it, and keeps nothing of its commands."""
+        self.durable = True
+        held, self.held, self.commands, self._done = self.held, [], [], {}
+        return held
+
 
 class OutputGate:
     """The gate of one activation. `durable`: the version that the journal holds."""
@@ -156,11 +162,9 @@ class OutputGate:
         ahead, self.in_flight = self.in_flight, None
         assert ahead is not None, "only what is in flight can become durable"
         self.durable += len(ahead.events)
-        ahead.durable = True
         if remember:
             self._recent |= ahead.done
-        held, ahead.held, ahead.commands, ahead._done = ahead.held, [], [], {}
-        for call, kind, value in held:
+        for call, kind, value in ahead.settle():
             call.resolve(call, kind, value)
 
     def drop(self) -> Iterable[tuple[Call, Kind]]:
