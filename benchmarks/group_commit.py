@@ -124,7 +124,9 @@ async def append_all(server: JournalServer, requests: list[list[bytes]]) -> floa
             answers.append(await server.append(request))
 
     taken = await closed_loop(line, len(requests))
-    assert all(isinstance(each, Appended) for answer in answers for each in decode_appended(answer))
+    answered = [each for answer in answers for each in decode_appended(answer)]
+    refused = [each for each in answered if not isinstance(each, Appended)]
+    assert not refused, f"refused, so one before it was lost or doubled: {refused[0]}"
     return taken
 
 

@@ -1,14 +1,12 @@
 """One question from end to end, tiny, in this process and without Ray."""
 
-from dataclasses import replace
-
 import pytest
 
 from benchmarks import group_commit, snapshot_hydration
 from benchmarks.harness import plot, result, run, suite
 from benchmarks.harness.run import answer
 
-TINY = group_commit.Sizes(rounds=2, callers=5, each=3)
+TINY = group_commit.Sizes(rounds=2, under_way=2, appends=5, requests=3)
 
 
 async def test_a_question_is_answered_from_an_empty_folder_to_a_line_of_json(tmp_path, monkeypatch):
@@ -19,7 +17,11 @@ async def test_a_question_is_answered_from_an_empty_folder_to_a_line_of_json(tmp
     [comparison] = found.comparisons
     assert len(comparison.ours) == len(comparison.theirs) == TINY.rounds
     assert min(comparison.ours + comparison.theirs) > 0
-    assert (found.quick, found.seed, found.settings) == (True, 7, {"rounds": 2, "callers": 5, "each": 3})
+    assert (found.quick, found.seed, found.settings) == (
+        True,
+        7,
+        {"rounds": 2, "under_way": 2, "appends": 5, "requests": 3},
+    )
     result.append(found, tmp_path)
     assert result.read("group_commit", tmp_path) == [found]
     assert list((tmp_path / "cache").iterdir()) == []
@@ -36,9 +38,8 @@ async def test_what_is_lost_fails_the_question(tmp_path, monkeypatch):
 real_append_all = group_commit.append_all
 
 
-async def one_append_less(client, epoch, sizes, *, after):
-    fewer = replace(sizes, callers=sizes.callers - 1)
-    return await real_append_all(client, epoch, fewer, after=after)
+async def one_append_less(server, requests):
+    return await real_append_all(server, [requests[0][:-1], *requests[1:]])
 
 
 async def test_a_hydration_that_did_not_use_the_snapshot_fails_the_question(tmp_path, monkeypatch):
