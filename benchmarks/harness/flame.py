@@ -7,6 +7,7 @@ processes: root, or `CAP_SYS_PTRACE`.
 
 import asyncio
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from .run import data_folder
 __all__ = ["Untraceable", "record"]
 
 AGGREGATES, SAMPLES_PER_S = 1000, 200
+TITLE = re.compile(r'(<text id="title"[^>]*>)[^<]*(</text>)')
 
 
 class Untraceable(Exception):
@@ -69,4 +71,11 @@ async def _record(program: str, pid: int, seconds: int, path: Path) -> Path:
     if spy.returncode:
         last = said.decode(errors="replace").strip().splitlines()[-3:]
         raise Untraceable(f"py-spy may not look into process {pid}, or cannot: {' '.join(last)}")
+    await asyncio.to_thread(_entitle, path)
     return path
+
+
+def _entitle(path: Path) -> None:
+    """Call the picture what it is: py-spy writes its own command there, with the paths of this machine."""
+    drawn = path.read_text(encoding="utf-8")
+    path.write_text(TITLE.sub(rf"\g<1>{path.stem}\g<2>", drawn, count=1), encoding="utf-8")
