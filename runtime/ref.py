@@ -112,11 +112,6 @@ class Ref:
         """What makes two references name the same aggregate."""
         return f"{self._namespace}:{self._target.category}/{self._target.id}"
 
-    @property
-    def holdfast_target(self) -> Target:
-        """What it names, and how its calls are sent."""
-        return self._target
-
     def holdfast_gate(self) -> Gate:
         """The way out of the running event loop: its own, unless it came here from another loop or process."""
         gate = self._gate

@@ -1,13 +1,12 @@
 """The processes of a Ray cluster on this machine: which is which, and what each has used, from /proc."""
 
-import contextlib
 import os
 from pathlib import Path
 from typing import Any
 
 import ray
 
-__all__ = ["JOURNAL", "actor_pids", "cpu_s", "idle_workers", "proportional_bytes", "ray_pids", "resident_bytes"]
+__all__ = ["JOURNAL", "actor_pids", "cpu_s", "proportional_bytes", "ray_pids", "resident_bytes"]
 
 JOURNAL = "journal"
 """The name of the journal's actor. Hosts are called `host:` and their owner."""
@@ -19,16 +18,6 @@ def actor_pids() -> dict[str, int]:
     """The processes of the named actors that are alive, by name."""
     table: Any = ray._private.state.actors()
     return {actor["Name"]: actor["Pid"] for actor in table.values() if actor["Name"] and actor["State"] == "ALIVE"}
-
-
-def idle_workers() -> set[int]:
-    """Workers of this machine that Ray has started and that have nothing to do, of whichever Ray."""
-    found = set()
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):  # it ended meanwhile
-            if path.read_bytes().startswith(b"ray::IDLE"):
-                found.add(int(path.parent.name))
-    return found
 
 
 def ray_pids() -> list[int]:
