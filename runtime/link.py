@@ -135,8 +135,7 @@ class Link:
         self._waiting.append(pending)
         if len(self._waiting) > len(self._callers) + ANSWERED_MAX:  # most of them have given up
             self._waiting = deque(p for p in self._waiting if not p.future.done())
-        if not self._scheduled:
-            self._schedule()
+        self._schedule()
 
     def _schedule(self) -> None:
         if not self._scheduled:
