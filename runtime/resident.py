@@ -70,8 +70,8 @@ class JournalResident(Resident):
     """A journal server, of one partition, under its namespace's name."""
 
     methods = frozenset({
-        "append", "claim", "confirm", "describe", "find_keyed", "find_replies", "head", "list_snapshots",
-        "list_streams", "load", "ping", "read_all", "read_stream", "register", "save_snapshots", "statistics",
+        "append", "claim", "confirm", "describe", "find_keyed", "find_replies", "follow", "head",
+        "list_snapshots", "list_streams", "load", "ping", "read_all", "read_stream", "register", "save_snapshots", "statistics",
         "stop",
     })  # fmt: skip
 
