@@ -71,8 +71,8 @@ class JournalResident(Resident):
 
     methods = frozenset({
         "append", "claim", "confirm", "describe", "find_keyed", "find_replies", "follow", "head",
-        "list_snapshots", "list_streams", "load", "ping", "read_all", "read_stream", "register", "save_snapshots", "statistics",
-        "stop",
+        "list_snapshots", "list_streams", "load", "ping", "read_all", "read_stream", "register", "save_snapshots",
+        "statistics", "stop",
     })  # fmt: skip
 
     def __init__(self, spec: JournalSpec, partition: int = 0) -> None:
