@@ -353,4 +353,5 @@ def _derived_id(caller: Unit, target: Target, method: str, args: tuple[Any, ...]
     """
     what = fingerprint(f"{target.category}/{target.id}.{method}", args, kwargs).hex()
     nth = caller.sent[what] = caller.sent.get(what, 0) + 1
-    return fingerprint(caller.context.command_id, (*caller.context.chain, what, nth), {}).hex()
+    context = caller.context
+    return fingerprint(context.sends_as or context.command_id, (*context.chain, what, nth), {}).hex()
