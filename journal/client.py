@@ -23,6 +23,7 @@ from .errors import (
 from .records import (
     Append,
     Appended,
+    Followed,
     Load,
     Loaded,
     Recorded,
@@ -32,7 +33,7 @@ from .records import (
     StoreStatistics,
     StreamId,
 )
-from .wire import decode_appended, decode_loaded, decode_page, encode_fitting, in_place
+from .wire import decode_appended, decode_followed, decode_loaded, decode_page, encode_fitting, in_place
 
 __all__ = ["JournalClient", "JournalLink"]
 
@@ -122,6 +123,13 @@ class JournalClient:
     async def read_all(self, *, after: int = 0, limit: int = 1000, category: str | None = None) -> list[Recorded]:
         """See `Store.read_all`."""
         return decode_page(await self.ask("read_all", after, limit, category))
+
+    async def follow(
+        self, *, after: int, limit: int = 1000, category: str | None = None, wait_s: float = 0.0
+    ) -> Followed:
+        """What comes after a position: at once if something is there, else when it comes, or an empty page when
+        `wait_s` (well below `patience_s`) have passed. See `Tail.follow`."""
+        return decode_followed(await self.ask("follow", after, limit, category, wait_s))
 
     async def find_replies(self, stream: StreamId, ids: Sequence[str], *, window: int) -> dict[str, StoredReply]:
         """See `Store.find_replies`."""

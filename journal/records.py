@@ -12,6 +12,7 @@ __all__ = [
     "Append",
     "Appended",
     "Fact",
+    "Followed",
     "KeyedReply",
     "Load",
     "Loaded",
@@ -106,6 +107,18 @@ class Fact(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False)
     version: int
     type: str
     payload: bytes
+
+
+class Followed(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
+    """What a follower of a journal is told: a page of what comes after a position.
+
+    `reached`: each event of its filter at or below this position is in this page or in those before it; it goes on
+    after that. `head`: the newest position when this was read; a follower that has reached it has caught up.
+    """
+
+    events: tuple[Recorded, ...]
+    reached: int
+    head: int
 
 
 class Snapshot(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):

@@ -22,6 +22,7 @@ from .records import (
     StreamId,
 )
 from .store import Store
+from .tail import Tail
 from .wire import decode_appends, decode_loads, encode, encode_results, in_place
 
 __all__ = ["JournalServer"]
@@ -35,6 +36,7 @@ class JournalServer:
         appends waiting for the disk, beyond which requests get `JournalBusy`."""
         self.store = store
         self._stopping = False
+        self._tail = Tail(store)
         self._commits: Batcher[list[Append], list[Appended | JournalError]] = Batcher(
             "commit",
             self._commit,
@@ -46,11 +48,13 @@ class JournalServer:
     async def start(self) -> None:
         """Open the store. Raises `JournalOpenError`s."""
         await self.store.open()
+        self._tail = Tail(self.store)
         self._stopping = False
 
     async def stop(self) -> None:
         """Write what waits, then release the store. Appends that come from now on get `JournalUnavailable`."""
         self._stopping = True
+        self._tail.close()
         await self._commits.drain()
         await self.store.close()
 
@@ -103,6 +107,13 @@ class JournalServer:
         check_name("category", category or "-")
         return encode(await self.store.read_all(after=after, limit=limit, category=category))
 
+    async def follow(
+        self, after: int = 0, limit: int = 1000, category: str | None = None, wait_s: float = 0.0
+    ) -> bytes:
+        """What comes after a position, once there is something or `wait_s` has passed: see `Tail.follow`."""
+        check_name("category", category or "-")
+        return await self._tail.follow(after, limit, category, wait_s)
+
     async def find_replies(self, stream: StreamId, ids: Sequence[str], window: int) -> dict[str, StoredReply]:
         """See `Store.find_replies`."""
         check_stream(stream)
@@ -143,6 +154,11 @@ class JournalServer:
 
     async def _commit(self, requests: list[list[Append]]) -> list[list[Appended | JournalError]]:
         """One transaction for all that waits; the results are handed back request by request."""
-        results = await self.store.append(list(chain.from_iterable(requests)))
+        try:
+            results = await self.store.append(list(chain.from_iterable(requests)))
+        except BaseException:
+            self._tail.lost_touch()  # it may have been written all the same
+            raise
+        self._tail.grew(results)
         starts = accumulate(map(len, requests), initial=0)
         return [results[start : start + len(request)] for start, request in zip(starts, requests, strict=False)]

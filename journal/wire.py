@@ -13,11 +13,12 @@ import msgspec
 
 from . import errors
 from .errors import CodecError, JournalError, JournalUnavailable, Unstorable
-from .records import Append, Appended, Load, Loaded, Recorded
+from .records import Append, Appended, Followed, Load, Loaded, Recorded
 
 __all__ = [
     "decode_appended",
     "decode_appends",
+    "decode_followed",
     "decode_loaded",
     "decode_loads",
     "decode_page",
@@ -36,6 +37,7 @@ _decode_loads = msgspec.msgpack.Decoder(list[Load]).decode
 _decode_appended = msgspec.msgpack.Decoder(list[tuple[Appended | None, Failure | None]]).decode
 _decode_loaded = msgspec.msgpack.Decoder(list[tuple[Loaded | None, Failure | None]]).decode
 _decode_page = msgspec.msgpack.Decoder(list[Recorded]).decode
+_decode_followed = msgspec.msgpack.Decoder(Followed).decode
 
 
 def encode_fitting(batch: Sequence[Any]) -> tuple[bytes, Mapping[int, JournalError]]:
@@ -91,6 +93,11 @@ def decode_loaded(wire: bytes) -> list[Loaded | JournalError]:
 def decode_page(wire: bytes) -> list[Recorded]:
     """What `encode` made of a page of events."""
     return _decoded(_decode_page, wire, "a page of events")
+
+
+def decode_followed(wire: bytes) -> Followed:
+    """What `encode` made of a follower's page."""
+    return _decoded(_decode_followed, wire, "a follower's page")
 
 
 def _decoded(decode: Callable[[bytes], T], wire: bytes, what: str) -> T:

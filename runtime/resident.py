@@ -30,8 +30,9 @@ __all__ = ["HostResident", "JournalResident", "JournalWay", "Make", "Resident", 
 
 
 class Resident(ABC):
-    """Answers requests by name, once it has started."""
+    """Answers requests by name, once it has started. `starts_itself`: it does not wait to be asked."""
 
+    starts_itself = False
     _starting: asyncio.Task[None] | None = None
 
     async def handle(self, method: str, args: tuple[Any, ...]) -> Any:
@@ -71,9 +72,9 @@ class JournalResident(Resident):
     """A journal server, of one partition, under its namespace's name."""
 
     methods = frozenset({
-        "append", "claim", "confirm", "describe", "find_keyed", "find_replies", "head", "list_snapshots",
-        "list_streams", "load", "ping", "read_all", "read_stream", "register", "save_snapshots", "statistics",
-        "stop",
+        "append", "claim", "confirm", "describe", "find_keyed", "find_replies", "follow", "head",
+        "list_snapshots", "list_streams", "load", "ping", "read_all", "read_stream", "register", "save_snapshots",
+        "statistics", "stop",
     })  # fmt: skip
 
     def __init__(self, spec: JournalSpec, partition: int = 0) -> None:
