@@ -154,7 +154,8 @@ class Given(Generic[A]):
             if plan.every_s is not None:
                 timers[name] = _Set(due_us + round(plan.every_s * 1e6), plan)
             here = here._with(timers=timers)
-            return await _Run(here, self.definition.commands[plan.command], plan.args, plan.kwargs).finish_async()
+            run = _Run(here, self.definition.commands[plan.command], plan.args, plan.kwargs)
+            return await run.finish_async() if run.command.is_async else run.finish()
         outcome = await _Run(here, SYSTEM_COMMANDS[FIRE], (name, due_us), {}).finish_async()
         if outcome.rejection is None:
             return outcome
