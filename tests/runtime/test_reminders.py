@@ -13,7 +13,7 @@ from hf_reminders import Offer, Rang
 from hf_support import eventually
 
 from holdfast.actors import Rejected, VirtualClock
-from holdfast.actors.clock import micros_of
+from holdfast.actors.clock import MachineClock, micros_of
 from holdfast.actors.errors import Overloaded, UnknownCommand
 from holdfast.journal.errors import JournalUnavailable
 from holdfast.journal.records import Reminder, StreamId
@@ -174,6 +174,8 @@ async def test_the_scheduler_never_fires_one_reminder_twice_at_once() -> None:
         advancing = asyncio.create_task(w.clock.advance(HOUR))
         while len(w.fired) < 20:
             await asyncio.sleep(0)
+        for _ in range(100):  # it looks again, and meets the slow one
+            await asyncio.sleep(0)
         assert (fires, "slow" in dict(w.fired)) == (1, False)
         go.set()
         await advancing
@@ -280,6 +282,30 @@ async def test_the_scheduler_fires_a_reminder_that_is_due_again_at_once() -> Non
         await w.clock.advance(timedelta(0))
         await w.clock.advance(HOUR)
         assert w.fired == [("all", timedelta(minutes=n)) for n in range(4)]
+
+
+async def test_the_scheduler_looks_again_as_soon_as_a_fire_is_over() -> None:
+    """It does not wait for a poll, on a clock that never polls."""
+
+    class Patient(MachineClock):
+        async def pause(self, until_us: int | None, poll_s: float, wake: asyncio.Event) -> None:
+            await wake.wait()
+
+    w, left, over = World(), list(range(5)), asyncio.Event()
+    scheduler = RemindersScheduler("offer", w.parts, w.fire, w.give_up, Patient())
+
+    async def again() -> str:
+        if left:
+            w.parts[0].set("all", left.pop() * SECOND - 9999 * DAY)
+        else:
+            over.set()
+        return "fired"
+
+    w.does["all"] = again
+    w.parts[0].set("all", -9999 * DAY)
+    task = asyncio.create_task(scheduler.run())
+    await asyncio.wait_for(over.wait(), 10)
+    task.cancel()
 
 
 async def test_a_journal_that_does_not_answer_ends_the_scheduler_with_its_error() -> None:
