@@ -33,8 +33,9 @@ from .clock import moment_of
 from .context import Context
 from .definition import SYSTEM_COMMANDS, CommandSpec, Definition, EventSpec, definition_of
 from .errors import Rejected, UnhandledEvent, UnknownCommand
+from .firing import FIRE, GAVE_UP
 from .likeness import difference
-from .reminders import FIRE, GAVE_UP, HANDLERS, PendingReminder, pending_in
+from .reminders import HANDLERS, PendingReminder, pending_in
 from .timers import TimerPlan
 from .unit import Unit
 
