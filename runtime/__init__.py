@@ -8,6 +8,7 @@ import typing as _typing
 
 from holdfast.actors.errors import DeadlineExceeded, Overloaded
 from holdfast.actors.limits import HostLimits
+from holdfast.actors.policy import DeadLetter, Retry, Stop
 from holdfast.journal.positions import Positions
 
 from .blocking import BlockingRuntime
@@ -24,6 +25,8 @@ from .errors import (
 )
 from .follower import FollowerPhase, FollowerStatistics, FollowerStopped
 from .placement import Dedicated, Placement, Sharded
+from .projection import Projection
+from .projection_table import Table
 from .recorded import RecordedEvent
 
 if _typing.TYPE_CHECKING:
@@ -33,6 +36,7 @@ __all__ = [
     "BlockingRuntime",
     "CategoryConflict",
     "Config",
+    "DeadLetter",
     "DeadlineExceeded",
     "Dedicated",
     "FollowerPhase",
@@ -48,12 +52,16 @@ __all__ = [
     "Overloaded",
     "Placement",
     "Positions",
+    "Projection",
     "RecordedEvent",
+    "Retry",
     "Runtime",
     "RuntimeClosed",
     "RuntimeProblem",
     "Sharded",
     "Statistics",
+    "Stop",
+    "Table",
 ]
 
 
