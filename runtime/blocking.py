@@ -113,16 +113,18 @@ class BlockingRuntime:
 
     def read(self, type: type[Any] | None = None, id: str | None = None, **how: Any) -> Iterator[Any]:
         """See `Runtime.read`; a plain iterator."""
-        events = self._runtime.read(type, id, **how)
+        return self._iterated(self._runtime.read(type, id, **how))
+
+    def _iterated(self, found: Any) -> Iterator[Any]:
         try:
             while True:
                 try:
-                    yield self._loop.wait(events.__anext__())
+                    yield self._loop.wait(found.__anext__())
                 except StopAsyncIteration:
                     return
         finally:
             if not self._closed:
-                self._loop.wait(events.aclose())
+                self._loop.wait(found.aclose())
 
     def state_at(self, type: type[Any], id: str, *, version: int | None = None) -> Any:
         """See `Runtime.state_at`."""
@@ -149,6 +151,20 @@ class BlockingRuntime:
     def wait_for(self, what: Any, position: Any = None, *, timeout_s: float | None = None) -> None:
         """See `Runtime.wait_for`."""
         self._loop.wait(self._runtime.wait_for(what, position, timeout_s=timeout_s))
+
+    def dead_letters(self, what: Any) -> list[Any]:
+        """See `Runtime.dead_letters`."""
+        found: list[Any] = self._loop.wait(self._runtime.dead_letters(what))
+        return found
+
+    def replay_dead_letters(self, what: Any, which: Any = None) -> list[Any]:
+        """See `Runtime.replay_dead_letters`."""
+        left: list[Any] = self._loop.wait(self._runtime.replay_dead_letters(what, which))
+        return left
+
+    def rebuild(self, what: Any) -> Iterator[Any]:
+        """See `Runtime.rebuild`; a plain iterator."""
+        return self._iterated(self._runtime.rebuild(what))
 
     def statistics(self) -> Any:
         """See `Runtime.statistics`."""

@@ -73,6 +73,11 @@ class Model(ABC):
     def close(self) -> None:
         """Let go. Never raises."""
 
+    def check_unspoilt(self) -> None:
+        """Raise what spoilt the transaction under way, if anything has."""
+        if self._refused is not None:
+            raise self._refused
+
     def spoil(self, refused: StatementRefused) -> StatementRefused:
         """The transaction under way can only be undone now."""
         self._refused = self._refused or refused

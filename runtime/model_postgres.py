@@ -105,8 +105,6 @@ class PostgresModel(Model):
 
     def commit(self) -> None:
         self._send()
-        if self._refused is not None:
-            raise self._refused
         answer = self._ask(self._connection.execute("COMMIT"))
         self._in_transaction = False
         if answer != "COMMIT":  # the server undoes a transaction that it holds to have failed, and calls that an answer
@@ -150,6 +148,7 @@ class PostgresModel(Model):
 
     def _send(self) -> None:
         """What was gathered, in its order."""
+        self.check_unspoilt()
         gathered, self._gathered = self._gathered, []
         sql, self._statement = self._statement, ""
         if len(gathered) == 1:

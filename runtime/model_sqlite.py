@@ -56,8 +56,7 @@ class SqliteModel(Model):
         self._run("BEGIN IMMEDIATE", ())
 
     def commit(self) -> None:
-        if self._refused is not None:
-            raise self._refused
+        self.check_unspoilt()
         self._run("COMMIT", ())
 
     def rollback(self) -> None:
@@ -68,7 +67,7 @@ class SqliteModel(Model):
             self.close()
 
     def execute(self, sql: str, values: Sequence[Any]) -> None:
-        if sql not in self._checked:
+        if self._refused is not None or sql not in self._checked:
             self._check(sql)
         self._run(sql, values)
 
@@ -108,6 +107,7 @@ class SqliteModel(Model):
             raise self._told(error) from error
 
     def _check(self, sql: str) -> None:
+        self.check_unspoilt()
         try:
             check_statement(sql)
         except StatementRefused as refused:

@@ -323,8 +323,13 @@ class ProjectionFollower(PageFollower):
     def _connected(self) -> Model:
         if self._model is None or self._model.closed:
             self._disconnect()
-            self._model = self._connect()
-            Books(self._model, self._definition.name).prepare()
+            model = self._connect()
+            try:
+                Books(model, self._definition.name).prepare()
+            except BaseException:
+                model.close()
+                raise
+            self._model = model
         return self._model
 
     def _disconnect(self) -> None:
