@@ -61,6 +61,11 @@ class Model(ABC):
         """Until the end of the transaction, let nobody else past who locks the same name."""
 
     @abstractmethod
+    def hold_tables(self, names: Sequence[str]) -> None:
+        """Until the end of the transaction, let nobody read or write these tables: they are about to be replaced. Gives
+        up soon, with `ReadModelUnavailable`, rather than have readers wait long, or for each other."""
+
+    @abstractmethod
     def has_table(self, name: str) -> bool:
         """Whether something of that name stands there."""
 

@@ -133,6 +133,13 @@ class PostgresModel(Model):
     def lock(self, name: str) -> None:
         self.fetch("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", (f"holdfast projection {name}",))
 
+    def hold_tables(self, names: Sequence[str]) -> None:
+        self._send()
+        if names:
+            # Less than the second after which the server would look for deadlocks, and might take it out on a reader.
+            held = f"SET LOCAL lock_timeout = '300ms'; LOCK TABLE {', '.join(names)} IN ACCESS EXCLUSIVE MODE"
+            self._ask(self._connection.execute(held))
+
     def has_table(self, name: str) -> bool:
         return self.fetch("SELECT to_regclass(?) IS NOT NULL", (f'"{name}"',))[0][0] is True
 

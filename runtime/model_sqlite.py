@@ -81,6 +81,9 @@ class SqliteModel(Model):
     def lock(self, name: str) -> None:
         """The transaction has the whole file."""
 
+    def hold_tables(self, names: Sequence[str]) -> None:
+        """Readers have what was there when they began, and need not wait."""
+
     def has_table(self, name: str) -> bool:
         return bool(self.fetch("SELECT 1 FROM sqlite_schema WHERE name = ?", (name,)))
 
