@@ -17,7 +17,7 @@ Before this: the follower got a page. After this: the page is in the tables, or 
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -49,6 +49,7 @@ class Failure:
     error: str
     traceback: str
     tries: int
+    cause: BaseException = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,6 +269,7 @@ class Projector:
             error=f"{type(error).__name__}: {error}"[:TRACEBACK_MAX],
             traceback=shown[-TRACEBACK_MAX:],
             tries=tries,
+            cause=error,
         )
 
     def _letter(self, failure: Failure) -> Letter:
