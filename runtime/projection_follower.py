@@ -44,6 +44,8 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 LOOK_FIRST_S, LOOK_MOST_S = 0.01, 0.2
+LOOK_SERVING_S = 5.0
+BEGIN_WAIT_S = 10.0
 AGAIN_FIRST_S, AGAIN_MOST_S = 0.1, 30.0
 
 
@@ -108,7 +110,7 @@ class ProjectionFollower(PageFollower):
         self._builder: asyncio.Task[None] | None = None
         self._build_progress: Progress | None = None
         self._build_problem = ""
-        self._turned = asyncio.Event()
+        self._begun, self._turned = asyncio.Event(), asyncio.Event()
 
     # -- its life ------------------------------------------------------------------------------------------------
 
@@ -116,8 +118,9 @@ class ProjectionFollower(PageFollower):
         self._desk = desk
         try:
             while True:
-                self._projector = None
+                self._begun.clear()
                 self._turned.clear()
+                self._projector = None
                 try:
                     await self._run_until_turned(desk)
                 except Retired:
@@ -144,16 +147,17 @@ class ProjectionFollower(PageFollower):
         projector = self._projector = await self._in_thread(self._claim, seat, desk.owner, desk.epoch)
         desk.progress.details.update(generation=float(seat.generation), building=float(seat.state == BUILDING))
         desk.progress.dead_letters = len(await self._in_thread(projector.letters))
+        self._begun.set()
         return Positions(tuple(projector.positions[each] for each in range(len(desk.parts))))
 
     async def take(self, desk: Desk, partition: int, page: Followed) -> int:
         assert self._projector is not None, "it has begun"
-        done = 0
         while True:
             taken = await self._in_thread(self._projector.take, partition, page.events, page.reached)
-            done += taken.events
             if taken.failure is None:
-                return done
+                return taken.events
+            so_far = max(self._projector.positions[partition], desk.progress.positions[partition])
+            desk.progress.reach(partition, so_far, taken.events)
             await self._decide(desk.progress, taken.failure)
 
     async def _run_until_turned(self, desk: Desk) -> None:
@@ -173,21 +177,27 @@ class ProjectionFollower(PageFollower):
                 await _end(task)
 
     async def _take_over(self, desk: Desk) -> None:
-        """While this builds: see whether it can take the place of what serves."""
-        pause_s = LOOK_FIRST_S
-        while self._projector is None or self._projector.state == BUILDING:
+        """While this builds: see whether it can take the place of what serves. Then see, from time to time, whether it
+        still serves: with no event coming in, it would not hear of its successor."""
+        await self._begun.wait()
+        assert self._projector is not None, "it has begun"
+        projector, pause_s = self._projector, LOOK_FIRST_S
+        while projector.state == BUILDING:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LOOK_MOST_S)
-            if self._projector is not None and self._projector.state == BUILDING:
-                seals = desk.progress.phase is FollowerPhase.LIVE
-                try:
-                    if await self._in_thread(self._try_swap, self._projector, seals):
-                        log.info("%s: generation %d serves now", self._name, self._projector.generation)
-                except ReadModelUnavailable as error:  # somebody reads the old tables just now
-                    log.info("%s: its generation cannot take over yet: %s", self._name, error)
+            try:
+                if await self._in_thread(self._try_swap, projector, desk.progress.phase is FollowerPhase.LIVE):
+                    log.info("%s: generation %d serves now", self._name, projector.generation)
+            except ReadModelUnavailable as error:  # somebody reads the old tables just now
+                log.info("%s: its generation cannot take over yet: %s", self._name, error)
         desk.progress.details["building"] = 0.0
         if self._builds:
             raise _TookOver(self._name)
+        while True:
+            await asyncio.sleep(LOOK_SERVING_S)
+            rows = await self._in_thread(self._look)
+            if not any(row.generation == projector.generation for row in rows):
+                raise Retired(f"generation {projector.generation}")
 
     # -- what fails ----------------------------------------------------------------------------------------------
 
@@ -216,13 +226,13 @@ class ProjectionFollower(PageFollower):
 
     async def dead_letters(self) -> list[Letter]:
         """What this part has set aside, in the order of the journal."""
-        return await self._in_thread(self._seated().letters)
+        return await self._in_thread((await self._seated()).letters)
 
     async def replay(self, which: Sequence[tuple[int, int]] | None = None) -> Replayed:
         """Have the handlers run for dead letters, all of this part's or those at these places (partition, position).
         What succeeds is a dead letter no longer, in one transaction with what the handler did."""
-        projector, desk = self._seated(), self._desk
-        assert desk is not None, "it runs"
+        projector, desk = await self._seated(), self._desk
+        assert desk is not None, "it has begun"
         letters = await self._in_thread(projector.letters)
         done, failed = 0, list[Letter]()
         for letter in letters:
@@ -238,17 +248,18 @@ class ProjectionFollower(PageFollower):
 
     async def rebuild(self) -> int:
         """Begin to build this version anew, beside what serves; or go on with it. The number of the generation."""
+        await self._seated()
         desk = self._desk
-        self._seated()
-        assert desk is not None, "it runs"
+        assert desk is not None, "it has begun"
         seat = await self._in_thread(self._begin_rebuild, len(desk.parts))
         self._start_builder(desk, seat.generation)
         return seat.generation
 
     async def rebuilding(self, generation: int) -> RebuildProgress:
         """How far that is. Raises `FollowerStopped` if it was given up."""
+        await self._seated()
         desk, progress = self._desk, self._build_progress
-        assert desk is not None, "it runs"
+        assert desk is not None, "it has begun"
         rows = await self._in_thread(self._look)
         mine = [row for row in rows if (row.generation, row.part) == (generation, self._part)]
         of = sum(desk.progress.heads)
@@ -259,9 +270,12 @@ class ProjectionFollower(PageFollower):
         done = sum(row.position for row in mine)
         return RebuildProgress(done=done, of=max(of, done), rate=progress.rate if progress else 0.0, finished=False)
 
-    def _seated(self) -> Projector:
+    async def _seated(self) -> Projector:
+        """Once it has begun: a moment, after it was started, and whenever another generation takes over."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._begun.wait(), BEGIN_WAIT_S)
         if self._projector is None:
-            raise ReadModelUnavailable(self._name, "its projection has not begun yet, or has stopped")
+            raise ReadModelUnavailable(self._name, "its projection has not begun yet, or could not")
         return self._projector
 
     # -- building anew -------------------------------------------------------------------------------------------
