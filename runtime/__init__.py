@@ -14,6 +14,7 @@ from holdfast.journal.positions import Positions
 from .blocking import BlockingRuntime
 from .config import Config
 from .errors import (
+    AheadOfJournal,
     CategoryConflict,
     HostUnavailable,
     InvalidId,
@@ -28,11 +29,14 @@ from .placement import Dedicated, Placement, Sharded
 from .projection import Projection
 from .projection_table import Table
 from .recorded import RecordedEvent
+from .subscription import Batch, Subscription
 
 if _typing.TYPE_CHECKING:
     from .runtime import Opening, Runtime, Statistics
 
 __all__ = [
+    "AheadOfJournal",
+    "Batch",
     "BlockingRuntime",
     "CategoryConflict",
     "Config",
@@ -61,6 +65,7 @@ __all__ = [
     "Sharded",
     "Statistics",
     "Stop",
+    "Subscription",
     "Table",
 ]
 

@@ -30,14 +30,14 @@ from holdfast.journal.records import Followed
 
 from .follower import Desk, Follower, FollowerPhase, FollowerPlan, FollowerStopped, PageFollower, Progress
 from .model import Model
-from .model_errors import ForeignReadModel, ReadModelAhead, ReadModelUnavailable
+from .model_errors import ForeignReadModel, ReadModelAhead, ReadModelUnavailable, ReplayFailed
 from .model_url import ModelUrl
 from .projection_books import BUILDING, Books, Checkpoint, Letter, Retired
 from .projection_definition import ProjectionDefinition, projection_of
 from .projection_generations import Generations, Seat
 from .projector import Failure, Projector, mark_of
 
-__all__ = ["ProjectionFollower", "RebuildProgress", "Replayed", "projection_plans"]
+__all__ = ["ProjectionFollower", "RebuildProgress", "projection_plans"]
 
 T = TypeVar("T")
 
@@ -47,13 +47,6 @@ LOOK_FIRST_S, LOOK_MOST_S = 0.01, 0.2
 LOOK_SERVING_S = 5.0
 BEGIN_WAIT_S = 10.0
 AGAIN_FIRST_S, AGAIN_MOST_S = 0.1, 30.0
-
-
-class Replayed(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of dead letters that were replayed: so many are done; these failed again, and stay."""
-
-    done: int
-    failed: tuple[Letter, ...] = ()
 
 
 class RebuildProgress(msgspec.Struct, frozen=True, kw_only=True):
@@ -205,13 +198,13 @@ class ProjectionFollower(PageFollower):
         """What the policy says about an event that failed alone. Nothing is held while it waits."""
         policy = self._definition.options.on_error
         recorded = failure.recorded
-        problem = f"{recorded.type} at position {recorded.position} ({recorded.stream}): {failure.error}"
+        problem = f"{recorded.type} at position {recorded.position} ({recorded.stream}): {failure.problem}"
         progress.errors += 1
-        if isinstance(policy, Retry) and failure.tries <= policy.times:
+        if isinstance(policy, Retry) and failure.attempts <= policy.times:
             log.warning("%s: %s; tried again", self._name, problem)
             progress.retries += 1
             progress.turn(FollowerPhase.RETRYING, problem)
-            await self._pause(policy.pause_s(failure.tries) * (0.5 + self._jitter()))
+            await self._pause(policy.pause_s(failure.attempts) * (0.5 + self._jitter()))
         elif isinstance(policy, DeadLetter) or (isinstance(policy, Retry) and policy.then == "dead letter"):
             log.error("%s: %s; set aside as a dead letter\n%s", self._name, problem, failure.traceback)
             assert self._projector is not None, "it has begun"
@@ -228,23 +221,20 @@ class ProjectionFollower(PageFollower):
         """What this part has set aside, in the order of the journal."""
         return await self._in_thread((await self._seated()).letters)
 
-    async def replay(self, which: Sequence[tuple[int, int]] | None = None) -> Replayed:
-        """Have the handlers run for dead letters, all of this part's or those at these places (partition, position).
-        What succeeds is a dead letter no longer, in one transaction with what the handler did."""
+    async def replay(self, partition: int, position: int) -> None:
+        """Have the handler run again for an event that was set aside. When it succeeds that is a dead letter no longer,
+        in one transaction with what the handler did. Raises `ReplayFailed`; then it stays."""
         projector, desk = await self._seated(), self._desk
         assert desk is not None, "it has begun"
-        letters = await self._in_thread(projector.letters)
-        done, failed = 0, list[Letter]()
-        for letter in letters:
-            if which is not None and (letter.partition, letter.position) not in {tuple(each) for each in which}:
-                continue
-            page = await desk.parts[letter.partition].read_all(after=letter.position - 1, limit=1)
-            failure = await self._in_thread(projector.replay, letter.partition, page[0], letter.tries)
-            done += failure is None
-            if failure is not None:
-                failed.append(letter._replace(error=failure.error, traceback=failure.traceback, tries=failure.tries))
+        letters = {letter.place: letter for letter in await self._in_thread(projector.letters)}
+        letter = letters.get((partition, position))
+        if letter is None:
+            raise ReplayFailed(self._name, partition, position, "no such event is set aside")
+        page = await desk.parts[partition].read_all(after=position - 1, limit=1)
+        failure = await self._in_thread(projector.replay, partition, page[0], letter.attempts)
         desk.progress.dead_letters = len(await self._in_thread(projector.letters))
-        return Replayed(done=done, failed=tuple(failed))
+        if failure is not None:
+            raise ReplayFailed(self._name, partition, position, failure.problem)
 
     async def rebuild(self) -> int:
         """Begin to build this version anew, beside what serves; or go on with it. The number of the generation."""

@@ -76,7 +76,7 @@ async def test_dead_letters_are_listed_and_replayed_by_the_runtime(model_url: st
         await runtime.start(Mended, model_url)  # the same name and version, other code: it takes over
         assert await runtime.replay_dead_letters(Mended, letters[:1]) == []
         (left,) = await runtime.dead_letters(Mended)
-        assert "99" in left.traceback or "CHECK" in left.error or "check" in left.error
+        assert "99" in left.traceback or "CHECK" in left.problem or "check" in left.problem
         assert (await runtime.statistics()).followers[0].dead_letters == 1
 
 
