@@ -21,6 +21,10 @@ from .errors import (
     UnhandledEvent,
     UnknownCommand,
 )
+from .handlers import apply
+from .policy import DeadLetter, Retry, Stop
+from .reaction import Reaction
+from .recorded import RecordedEvent
 
 __all__ = [
     "Aggregate",
@@ -28,6 +32,7 @@ __all__ = [
     "CallCycle",
     "CommandAborted",
     "Context",
+    "DeadLetter",
     "DeadlineExceeded",
     "DefinitionError",
     "HydrationFailed",
@@ -35,10 +40,15 @@ __all__ = [
     "NotInCommand",
     "NotSerializable",
     "Overloaded",
+    "Reaction",
+    "RecordedEvent",
     "Rejected",
+    "Retry",
     "StateChangedOutsideHandler",
+    "Stop",
     "UnhandledEvent",
     "UnknownCommand",
+    "apply",
     "command",
     "event",
     "on",

@@ -46,6 +46,7 @@ class Aggregate:
 
     __holdfast_options__ = Options()
     __holdfast_fields__ = cast("frozenset[str]", frozenset())
+    __holdfast_reacts__ = False
 
     def __init_subclass__(cls, **options: Unpack[ClassKeywords]) -> None:
         super().__init_subclass__()

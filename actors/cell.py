@@ -311,7 +311,7 @@ class Cell:
             # Its caller has gone. Not starting it is the one thing that is certainly what they were told.
             self._refuse_late(call)
             return
-        command = self.host.definition.commands.get(call.method)
+        command = self.host.definition.served.get(call.method)
         is_query = command is not None and command.is_query
         if (call.keyed or call.maybe_executed) and not is_query and not self._is_new(call, command):
             return
@@ -379,7 +379,7 @@ class Cell:
             self.host.counters.expired += 1
             late = DeadlineExceeded(f"{self.name}.{call.method}", call.timeout_s, DeadlineExceeded.UNKNOWN)
             self.gate.hold(call, Kind.ERROR, self.host.pack(late))
-            if self.host.definition.commands[call.method].is_async:
+            if self.host.definition.served[call.method].is_async:
                 self._recover()
             else:  # a query that was being confirmed: it has left the state as it was
                 self._drain()
