@@ -17,10 +17,12 @@ from .errors import (
     HostUnavailable,
     InvalidId,
     NamespaceConflict,
+    NoSuchFollower,
     NotAnAggregate,
     RuntimeClosed,
     RuntimeProblem,
 )
+from .follower import FollowerPhase, FollowerStatistics, FollowerStopped
 from .placement import Dedicated, Placement, Sharded
 from .recorded import RecordedEvent
 
@@ -33,10 +35,14 @@ __all__ = [
     "Config",
     "DeadlineExceeded",
     "Dedicated",
+    "FollowerPhase",
+    "FollowerStatistics",
+    "FollowerStopped",
     "HostLimits",
     "HostUnavailable",
     "InvalidId",
     "NamespaceConflict",
+    "NoSuchFollower",
     "NotAnAggregate",
     "Opening",
     "Overloaded",

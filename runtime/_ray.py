@@ -30,12 +30,13 @@ from holdfast.actors.aggregate import Aggregate
 from holdfast.journal.errors import HoldfastError
 
 from .answers import Answers
-from .cluster import JOURNAL, HostSpec, JournalSpec, PeerGone, WireError, incarnation, journal_name
+from .cluster import JOURNAL, FollowerSpec, HostSpec, JournalSpec, PeerGone, WireError, incarnation, journal_name
 from .collector import Collector
 from .config import Config
 from .directory import Directory
 from .dispatcher import Dispatcher
 from .errors import HostUnavailable, RuntimeClosed
+from .follower_resident import FollowerResident
 from .packing import Packer
 from .placement import Placements
 from .ref import Gate
@@ -49,6 +50,7 @@ __all__ = ["Leave", "RayCluster", "RayHome", "RayPeer", "Stay"]
 log = logging.getLogger(__name__)
 
 HOST = "host:"
+FOLLOWER = "follower:"
 SPARE = "spare:"
 KV_NAMESPACE = "holdfast"  # of Ray's own key-value store, which lives as long as the cluster
 CALLS_MAX = 10_000  # requests under way in one resident; a long one, of slow calls, does not keep others out
@@ -70,7 +72,9 @@ class _Resident:
         self._resident: Resident | None = None
         self._problem = ""
         try:
-            self._resident = _loads(make)(self._end)
+            self._resident = resident = _loads(make)(self._end)
+            if resident.starts_itself:  # whoever started this actor again does not know what it is for
+                ray.get_runtime_context().current_actor.invoke.remote(_dumps(("ping", ())))
         except Exception as error:  # told to whoever asks: an actor that dies in its constructor explains nothing
             self._problem = f"{type(error).__name__}: {error}"
 
@@ -309,6 +313,28 @@ class RayCluster:
         """Let go of the spares; nothing else here is ours: residents are detached."""
         await self.end_spares()
 
+    async def follower(self, spec: FollowerSpec) -> RayPeer:
+        """The follower called `spec.name`, started if none runs. Ray starts it again when it dies."""
+        journal = self._spec.without_url()
+
+        def make(end: Callable[[], None]) -> Resident:
+            cluster = RayCluster(journal, may_start_journal=False)
+            home = RayHome(journal, spec.placements, spec.config)
+            Collector().start()
+            # Not by way of Ray: under this name a successor may live already, which that would end.
+            return FollowerResident(spec, cluster, home=home, on_gone=partial(_end_process, END_AFTER_S))
+
+        return await self._start(FOLLOWER + spec.name, make, {"max_restarts": -1})
+
+    async def find_follower(self, name: str) -> RayPeer | None:
+        """The follower called `name`, if one runs."""
+        return await self._find(FOLLOWER + name, name)
+
+    async def follower_names(self) -> list[str]:
+        """The followers that run, those included that are just starting again."""
+        names = await asyncio.to_thread(self._names)
+        return [name.removeprefix(FOLLOWER) for name in names if name.startswith(FOLLOWER)]
+
     def _names(self) -> list[str]:
         """Of this namespace's actors, those included that are starting again. Blocks."""
         _check_joined()
@@ -409,6 +435,11 @@ def _leave_and_end(namespace: str, owner: str, actor: str, end: Callable[[], Non
     directory = Directory(_owners(namespace), lambda _: True)
     asyncio.get_running_loop().run_in_executor(None, directory.leave, owner, actor)
     end()
+
+
+def _end_process(after_s: float) -> None:
+    """Once the answers under way have had a moment to leave."""
+    asyncio.get_running_loop().call_later(after_s, os._exit, 0)
 
 
 async def _find_the_way(cluster: RayCluster) -> None:
@@ -550,7 +581,7 @@ def _peer(actor: str, handle: Any, called: str = "") -> RayPeer:
 
 
 def _plain(name: str) -> str:
-    return name.removeprefix(HOST)
+    return name.removeprefix(HOST).removeprefix(FOLLOWER)
 
 
 def _first_line(error: BaseException) -> str:

@@ -133,6 +133,23 @@ class BlockingRuntime:
         passivated: bool = self._loop.wait(self._runtime.passivate(type, id))
         return passivated
 
+    def head(self) -> Any:
+        """See `Runtime.head`."""
+        return self._loop.wait(self._runtime.head())
+
+    def start(self, what: Any, *args: Any, **options: Any) -> None:
+        """See `Runtime.start`."""
+        self._loop.wait(self._runtime.start(what, *args, **options))
+
+    def stop(self, what: Any) -> bool:
+        """See `Runtime.stop`."""
+        stopped: bool = self._loop.wait(self._runtime.stop(what))
+        return stopped
+
+    def wait_for(self, what: Any, position: Any = None, *, timeout_s: float | None = None) -> None:
+        """See `Runtime.wait_for`."""
+        self._loop.wait(self._runtime.wait_for(what, position, timeout_s=timeout_s))
+
     def statistics(self) -> Any:
         """See `Runtime.statistics`."""
         return self._loop.wait(self._runtime.statistics())

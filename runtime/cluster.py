@@ -5,7 +5,7 @@
 
 import hashlib
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from .placement import Placements
 __all__ = [
     "JOURNAL",
     "Cluster",
+    "FollowerSpec",
     "HostSpec",
     "JournalSpec",
     "Peer",
@@ -92,6 +93,19 @@ class HostSpec:
     dedicated: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowerSpec:
+    """All that a follower needs to start: whom it is, what makes it, and how it reaches the others. `make`: gives the
+    `Follower`, in its process; it travels by value. `code`: a fingerprint of what that does."""
+
+    name: str
+    code: str
+    make: Callable[[], Any]
+    journal: JournalSpec
+    placements: Placements
+    config: Config
+
+
 class Peer(Protocol):
     """One resident: a journal server or a host, wherever it lives. Equal to another if both are the same life of it,
     not only the same name."""
@@ -135,6 +149,18 @@ class Cluster(Protocol):
 
     async def host_names(self) -> list[str]:
         """The owners that have a host running."""
+        ...
+
+    async def follower(self, spec: FollowerSpec) -> Peer:
+        """The follower called `spec.name`, started if none runs. It is started again when it dies."""
+        ...
+
+    async def find_follower(self, name: str) -> Peer | None:
+        """The follower called `name`, if one runs."""
+        ...
+
+    async def follower_names(self) -> list[str]:
+        """The followers that run."""
         ...
 
     def expect(self, type: type[Aggregate], config: Config) -> None:

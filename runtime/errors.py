@@ -7,6 +7,7 @@ HoldfastError
     ├── CategoryConflict     two classes in this runtime claim one category
     ├── NamespaceConflict    the namespace serves another journal
     ├── RuntimeClosed        this runtime was closed, or never opened
+    ├── NoSuchFollower       nobody has started a follower of this name
     └── HostUnavailable      the host's process could not be brought up: says why
 """
 
@@ -18,6 +19,7 @@ __all__ = [
     "HostUnavailable",
     "InvalidId",
     "NamespaceConflict",
+    "NoSuchFollower",
     "NotAnAggregate",
     "RuntimeClosed",
     "RuntimeProblem",
@@ -37,6 +39,17 @@ class InvalidId(RuntimeProblem, ValueError):
 
     def __str__(self) -> str:
         return f"aggregate id {self.id!r}: {self.problem}"
+
+
+class NoSuchFollower(RuntimeProblem, LookupError):
+    """No follower of this name runs in the namespace. `runtime.start` starts one."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"no {self.name} runs here: runtime.start(…) starts it"
 
 
 class NotAnAggregate(RuntimeProblem, TypeError):

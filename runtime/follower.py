@@ -134,13 +134,11 @@ class Progress:
         self._tell()
 
     async def wait(self, until: Positions, wait_s: float) -> bool:
-        """Wait until it has done everything up to there, or so long. Raises `FollowerStopped` by nobody's name."""
+        """Wait until it has done everything up to there: False if that takes longer, or it has stopped."""
         give_up = asyncio.get_running_loop().time() + wait_s
         while not until <= self.positions:
-            if self.phase is FollowerPhase.STOPPED:
-                raise FollowerStopped("", self.problem)
             left_s = give_up - asyncio.get_running_loop().time()
-            if left_s <= 0:
+            if left_s <= 0 or self.phase is FollowerPhase.STOPPED:
                 return False
             if self._changed is None:
                 self._changed = asyncio.get_running_loop().create_future()

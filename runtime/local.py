@@ -14,8 +14,9 @@ from holdfast.actors.aggregate import Aggregate
 from holdfast.actors.calls import CallWire
 from holdfast.actors.errors import NotSerializable
 
-from .cluster import HostSpec, JournalSpec, PeerGone, WireError, journal_name
+from .cluster import FollowerSpec, HostSpec, JournalSpec, PeerGone, WireError, journal_name
 from .config import Config
+from .follower_resident import FollowerResident
 from .packing import PLAIN
 from .resident import HostResident, JournalResident, Resident
 
@@ -73,7 +74,7 @@ class LocalCluster:
         self.started_journals = frozenset(range(spec.partitions))
         self._hosts: dict[str, LocalPeer] = {}
         self._journals: dict[int, LocalPeer] = {}
-        self._endings: set[asyncio.Task[None]] = set()
+        self._followers: dict[str, LocalPeer] = {}
 
     async def journal(self, partition: int = 0) -> LocalPeer:
         """The journal server, or that of a partition, started if none runs."""
@@ -104,6 +105,24 @@ class LocalCluster:
         """The owners that have a host."""
         return list(self._hosts)
 
+    async def follower(self, spec: FollowerSpec) -> LocalPeer:
+        """The follower called `spec.name`, started if none runs."""
+        found = self._followers.get(spec.name)
+        if found is not None:
+            return found
+        resident = FollowerResident(spec, self, home=None, on_gone=lambda: self._gone(peer))
+        peer = self._followers[spec.name] = LocalPeer(spec.name, resident)
+        await peer.ask("ping")
+        return peer
+
+    async def find_follower(self, name: str) -> LocalPeer | None:
+        """The follower called `name`, if one runs."""
+        return self._followers.get(name)
+
+    async def follower_names(self) -> list[str]:
+        """The followers that run."""
+        return list(self._followers)
+
     def expect(self, type: type[Aggregate], config: Config) -> None:
         """A host here starts in no time: no spares are needed."""
 
@@ -118,6 +137,9 @@ class LocalCluster:
     async def close(self) -> None:
         """Have every aggregate leave memory with its snapshot, then end everything."""
         hosts = list(self._hosts.values())
+        for peer in list(self._followers.values()):
+            await peer.die("the cluster was closed")
+        self._followers.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(RETIRE_S):
                 await asyncio.gather(*(peer.ask("retire") for peer in hosts), return_exceptions=True)
@@ -131,8 +153,9 @@ class LocalCluster:
 
     def _gone(self, peer: LocalPeer) -> None:
         """It is found no more. A host that has left by itself still answers what it was asked."""
-        if self._hosts.get(peer.name) is peer:
-            del self._hosts[peer.name]
+        for peers in (self._hosts, self._followers):
+            if peers.get(peer.name) is peer:
+                del peers[peer.name]
 
 
 def _copied(value: Any) -> Any:

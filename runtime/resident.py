@@ -29,8 +29,9 @@ __all__ = ["HostResident", "JournalResident", "JournalWay", "Make", "Resident", 
 
 
 class Resident(ABC):
-    """Answers requests by name, once it has started."""
+    """Answers requests by name, once it has started. `starts_itself`: it does not wait to be asked."""
 
+    starts_itself = False
     _starting: asyncio.Task[None] | None = None
 
     async def handle(self, method: str, args: tuple[Any, ...]) -> Any:

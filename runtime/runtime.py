@@ -34,6 +34,9 @@ from .cluster import Cluster, JournalSpec, Peer, PeerGone, PeerSilent
 from .config import Config
 from .dispatcher import Dispatcher
 from .errors import NamespaceConflict
+from .follower import FollowerStatistics
+from .followers import Followers
+from .kinds import names_of, plans_of
 from .local import LocalCluster
 from .placement import Dedicated, Placement, Placements
 from .recorded import RecordedEvent, opened
@@ -57,6 +60,7 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     hosts: tuple[HostStatistics, ...]
     spares: int
     """Processes that this runtime has ready to become dedicated hosts (`Config.spare_hosts`)."""
+    followers: tuple[FollowerStatistics, ...] = ()
 
     @property
     def live(self) -> int:
@@ -114,6 +118,7 @@ class Runtime:
         self._dispatcher = Dispatcher(cluster, journal, known_to_all, placements, config, leads=True)
         self._gate = Gate(spec.namespace, self._dispatcher, RayHome(known_to_all, placements, config))
         self._gate.open()
+        self._followers = Followers(cluster, known_to_all, placements, config)
         self._leave = leave
         self._closed = False
 
@@ -288,11 +293,42 @@ class Runtime:
         The next call brings it back. False: it was not in memory."""
         return await self._dispatcher.passivate(target(type, id))
 
+    async def head(self) -> int | Positions:
+        """The newest position of the journal: a number, or one for each partition where there are several."""
+        return await self._journal.head()
+
+    async def start(self, what: Any, *args: Any, **options: Any) -> None:
+        """Have a follower run in this namespace: a `Projection` class with the URL of its read model, a `Reaction`
+        class, a `Publisher`. It goes on from its checkpoint, is started again when it dies, and outlives this runtime
+        where the cluster does. One that runs already with this very code is left alone; one with other code is
+        replaced. Returns when it has started. Raises what its declaration is refused with."""
+        await self._followers.start(plans_of(what, *args, **options))
+
+    async def stop(self, what: Any) -> bool:
+        """End a follower, wherever it was started. Its checkpoint stays. False: it did not run."""
+        return await self._followers.stop(names_of(what))
+
+    async def wait_for(
+        self, what: Any, position: int | Positions | None = None, *, timeout_s: float | None = None
+    ) -> None:
+        """Wait until a follower is done with everything up to a position; None: all that is in the journal now, so
+        that what was answered before this call is in the read model after it. Raises `DeadlineExceeded` after
+        `timeout_s` (None: that of the config), `FollowerStopped`, `NoSuchFollower`, `ValueError`."""
+        until = starting_at(await self.head() if position is None else position, self.partitions)
+        await self._followers.wait_for(
+            names_of(what), until, self._config.timeout_s if timeout_s is None else timeout_s
+        )
+
     async def statistics(self) -> Statistics:
-        """What the journal holds, and what the hosts of this namespace hold and have done."""
-        journal, hosts = await asyncio.gather(self._journal.statistics(), self._dispatcher.statistics())
+        """What the journal holds, and what the hosts and followers of this namespace hold and have done."""
+        journal, hosts, followers = await asyncio.gather(
+            self._journal.statistics(), self._dispatcher.statistics(), self._followers.statistics()
+        )
         return Statistics(
-            journal=journal, hosts=tuple(sorted(hosts, key=lambda host: host.name)), spares=self._cluster.spares
+            journal=journal,
+            hosts=tuple(sorted(hosts, key=lambda host: host.name)),
+            spares=self._cluster.spares,
+            followers=tuple(followers),
         )
 
     async def close(self) -> None:
@@ -306,6 +342,7 @@ class Runtime:
             leaving.push_async_callback(self._cluster.close)
             if self._leave is not None:
                 leaving.push_async_callback(self._leave, self._retire)
+            await self._followers.close()
             await self._dispatcher.close()
             await self._cluster.end_spares()
 
@@ -313,6 +350,7 @@ class Runtime:
         """Everything out of memory, everything on disk; within reason."""
         with contextlib.suppress(TimeoutError, HoldfastError):
             async with asyncio.timeout(RETIRE_S):
+                await self._followers.stop(await self._cluster.follower_names())
                 peers = [await self._cluster.find_host(name) for name in await self._cluster.host_names()]
                 retiring = [peer.ask("retire") for peer in peers if peer is not None]
                 await asyncio.gather(*retiring, return_exceptions=True)

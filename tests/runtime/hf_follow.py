@@ -1,0 +1,62 @@
+"""A follower that writes a line for each event into a file, its checkpoint in the same line. A module that the
+processes of followers import by its name."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from holdfast.journal.positions import Positions
+from holdfast.journal.records import Followed
+from holdfast.runtime.follower import Desk, FollowerPlan, FollowerStopped, PageFollower
+
+
+class Scribe(PageFollower):
+    """`path`: where it writes; its last line is its checkpoint. `stop_at`: a position that it refuses."""
+
+    kind = "scribe"
+    methods = frozenset({"pid"})
+
+    def __init__(self, path: str, category: str | None = None, stop_at: int = 0) -> None:
+        self.path, self.category, self.stop_at = Path(path), category, stop_at
+
+    async def begin(self, desk: Desk) -> Positions:
+        each = [0] * len(desk.parts)
+        for line in lines(self.path):
+            partition, position, *_ = line.split()
+            each[int(partition)] = int(position)
+        return Positions(tuple(each))
+
+    async def take(self, desk: Desk, partition: int, page: Followed) -> int:
+        for event in page.events:
+            if event.position == self.stop_at:
+                raise FollowerStopped(desk.owner, f"position {event.position}")
+        text = "".join(f"{partition} {e.position} {e.stream.id} {e.version}\n" for e in page.events)
+        with self.path.open("a") as file:  # one write: a kill leaves all of a page or nothing
+            os.write(file.fileno(), text.encode())
+        return len(page.events)
+
+    async def pid(self) -> int:
+        return os.getpid()
+
+
+class Failing(Scribe):
+    """Fails as often as there are lines in the file beside it, then works."""
+
+    async def take(self, desk: Desk, partition: int, page: Followed) -> int:
+        left = Path(f"{self.path}.failures")
+        count = int(left.read_text() or "0")
+        if count:
+            left.write_text(str(count - 1))
+            raise ZeroDivisionError(f"{count} to go")
+        return await super().take(desk, partition, page)
+
+
+def lines(path: Any) -> list[str]:
+    """What has been written, whole lines only."""
+    return Path(path).read_text().splitlines() if os.path.exists(path) else []
+
+
+def plan(path: Any, *, name: str = "scribe/one", code: str = "1", kind: type[Scribe] = Scribe, **how: Any) -> Any:
+    """A scribe's plan."""
+    file = str(path)
+    return FollowerPlan(name=name, code=code, make=lambda: kind(file, **how))
