@@ -26,4 +26,5 @@ def derived_id(
     if caller.command.name != REACT:
         what = fingerprint(f"{place}.{method}", args, kwargs).hex()
     nth = caller.sent[what] = caller.sent.get(what, 0) + 1
-    return fingerprint(caller.context.command_id, (*caller.context.chain, what, nth), {}).hex()
+    context = caller.context
+    return fingerprint(context.sends_as or context.command_id, (*context.chain, what, nth), {}).hex()

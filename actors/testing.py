@@ -294,7 +294,7 @@ class _CheckedUnit(Unit):
 
 
 def _survived(definition: Definition, event: Any) -> tuple[EventSpec, bytes]:
-    spec = definition.events.get(event.__class__)
+    spec = definition.applied.get(event.__class__)
     if spec is None:
         raise UnhandledEvent(definition.category, type(event).__qualname__)
     try:
