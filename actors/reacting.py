@@ -81,9 +81,10 @@ def correlation_problem(event: type, by: Any) -> str:
     """What is wrong with the `by=` of an event class; empty if nothing."""
     if by is None:
         return ""
+    name = event.__name__
     if isinstance(by, str):
         named = dataclasses.is_dataclass(event) and any(f.name == by for f in dataclasses.fields(event))
-        return "" if named else f"{event.__name__} has no field {by!r} to go by"
+        return "" if named else f"{name} has no field {by!r} to go by"
     if not callable(by):
         return f"by= is the name of a field, or a function of the event and its record, not {by!r}"
     if inspect.iscoroutinefunction(by):

@@ -104,10 +104,9 @@ class ReactionFollower(Follower):
         return Positions(tuple([await part.find_checkpoint(self._name) for part in desk.parts]))
 
     async def _first(self, desk: Desk) -> Positions:
-        if self._after == "now":
-            return Positions(tuple([await part.head() for part in desk.parts]))
-        if self._after == "beginning":
-            return Positions.start(len(desk.parts))
+        if not isinstance(self._after, Positions):
+            now = self._after == "now"
+            return Positions(tuple([await part.head() if now else 0 for part in desk.parts]))
         if len(self._after) != len(desk.parts):
             problem = f"it shall begin after {self._after}, and the journal has {len(desk.parts)} partitions"
             raise FollowerStopped(self._name, problem)
