@@ -186,9 +186,12 @@ class Definition:
     @functools.cached_property
     def code(self) -> str:
         """Of everything that this aggregate does; another one means that running hosts are out of date."""
-        reacts = " ".join(self.reactions[name].code(self.type.__module__) for name in sorted(self.reactions))
-        made = f"{self.schema} {behaviour_of(self.type, module=self.type.__module__)} {reacts}"
-        return digest(made.rstrip().encode())
+        module = self.type.__module__
+        made = [self.schema, behaviour_of(self.type, module=module)]
+        made += [self.reactions[name].code(module) for name in sorted(self.reactions)]
+        if self.reactions:
+            made.append(repr(self.type.__holdfast_on_error__))
+        return digest(" ".join(made).encode())
 
     @functools.cached_property
     def uses_reminders(self) -> bool:

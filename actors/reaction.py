@@ -32,14 +32,14 @@ that very event act on it: what it sends then follows from a fact.
 Events that a reaction causes may be ones that it reacts to. That this comes to an end is for its author to see to.
 """
 
-from typing import ClassVar, Unpack
+from typing import Unpack
 
 from .aggregate import Aggregate
 from .errors import DefinitionError
 from .handlers import apply, on
 from .options import ClassKeywords
 from .place import defining_frame, place_of
-from .policy import Policy, Retry
+from .policy import Policy
 
 __all__ = ["Reaction", "apply", "on"]
 
@@ -49,7 +49,6 @@ class Reaction(Aggregate, abstract=True):
     whose handler fails, a `Retry`, `DeadLetter` or `Stop`; inherited; a `Retry()` if nobody says."""
 
     __holdfast_reacts__ = True
-    __holdfast_on_error__: ClassVar[Policy] = Retry()
 
     def __init_subclass__(cls, on_error: Policy | None = None, **options: Unpack[ClassKeywords]) -> None:
         if on_error is not None:
