@@ -18,7 +18,6 @@ from holdfast.journal.codec import Codec, digest
 from holdfast.journal.records import Recorded, StreamId
 
 from .behaviour import behaviour_of
-from .context import Context
 from .errors import UnknownCommand
 from .handlers import By
 from .recorded import RecordedEvent
@@ -41,17 +40,8 @@ class ReactionSpec:
     by: By[Any]
 
     def opened(self, recorded: Recorded, partition: int) -> RecordedEvent:
-        """The event, typed. Raises `CodecError`."""
-        return RecordedEvent(
-            partition=partition,
-            position=recorded.position,
-            category=recorded.stream.category,
-            id=recorded.stream.id,
-            version=recorded.version,
-            type=recorded.type,
-            event=self.codec.decode(recorded.payload),
-            context=Context.decode(recorded.command_id, recorded.recorded_at, recorded.metadata),
-        )
+        """The event, typed; whoever looks at one that its class cannot take gets a `CodecError`."""
+        return RecordedEvent(recorded, partition, self.codec.decode)
 
     def goes_to(self, recorded: RecordedEvent) -> str | None:
         """The id of the instance that the event is for; None: of none. Raises what `by` raises, and `TypeError` for

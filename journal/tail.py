@@ -57,7 +57,7 @@ class Tail:
         """A `Followed` as it travels: events after a position, of one category or of all. Empty, with what was
         reached, if `wait_s` seconds brought none, or none of the category."""
         after = max(after, 0)
-        if await self._known_head() <= after and wait_s > 0:
+        if await self._known_head() == after and wait_s > 0:  # one that is further than the journal hears so at once
             await self._wait(min(wait_s, FOLLOW_MOST_S))
         head = await self._known_head()
         if head <= after:

@@ -13,6 +13,7 @@ from holdfast.journal.positions import Positions
 from .blocking import BlockingRuntime
 from .config import Config
 from .errors import (
+    AheadOfJournal,
     CategoryConflict,
     HostUnavailable,
     InvalidId,
@@ -25,11 +26,14 @@ from .errors import (
 from .follower import FollowerPhase, FollowerStatistics, FollowerStopped
 from .placement import Dedicated, Placement, Sharded
 from .recorded import RecordedEvent
+from .subscription import Batch, Subscription
 
 if _typing.TYPE_CHECKING:
     from .runtime import Opening, Runtime, Statistics
 
 __all__ = [
+    "AheadOfJournal",
+    "Batch",
     "BlockingRuntime",
     "CategoryConflict",
     "Config",
@@ -54,6 +58,7 @@ __all__ = [
     "RuntimeProblem",
     "Sharded",
     "Statistics",
+    "Subscription",
 ]
 
 

@@ -113,16 +113,26 @@ class BlockingRuntime:
 
     def read(self, type: type[Any] | None = None, id: str | None = None, **how: Any) -> Iterator[Any]:
         """See `Runtime.read`; a plain iterator."""
-        events = self._runtime.read(type, id, **how)
+        return self._each(self._runtime.read(type, id, **how), lambda events: events.aclose())
+
+    def subscribe(self, **how: Any) -> Iterator[Any]:
+        """See `Runtime.subscribe`; a plain iterator, which waits for the next event."""
+        return self._each(self._runtime.subscribe(**how), lambda events: events.close())
+
+    def watch(self, type: type[Any], id: str) -> Iterator[Any]:
+        """See `Runtime.watch`; a plain iterator, which waits for the next change."""
+        return self._each(self._runtime.watch(type, id), lambda states: states.aclose())
+
+    def _each(self, found: Any, close: Callable[[Any], Coroutine[Any, Any, None]]) -> Iterator[Any]:
         try:
             while True:
                 try:
-                    yield self._loop.wait(events.__anext__())
+                    yield self._loop.wait(found.__anext__())
                 except StopAsyncIteration:
                     return
         finally:
             if not self._closed:
-                self._loop.wait(events.aclose())
+                self._loop.wait(close(found))
 
     def state_at(self, type: type[Any], id: str, *, version: int | None = None) -> Any:
         """See `Runtime.state_at`."""

@@ -61,7 +61,7 @@ class Delivery:
         return self.partition, self.recorded.position
 
     def opened(self) -> RecordedEvent:
-        """The event, typed. Raises `CodecError`."""
+        """The event, typed."""
         return self.spec.opened(self.recorded, self.partition)
 
 

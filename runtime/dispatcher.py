@@ -149,6 +149,11 @@ class Dispatcher:
         for task in self._recorded.values():
             task.cancel()
 
+    def known(self, category: str) -> Definition | None:
+        """The definition of a category, if it was used here."""
+        type = self._types.get(category)
+        return None if type is None else definition_of(type)
+
     # -- one call ------------------------------------------------------------------------------------------------
 
     def _know(self, type: type[Aggregate]) -> None:

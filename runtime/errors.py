@@ -7,6 +7,7 @@ HoldfastError
     ├── CategoryConflict     two classes in this runtime claim one category
     ├── NamespaceConflict    the namespace serves another journal
     ├── RuntimeClosed        this runtime was closed, or never opened
+    ├── AheadOfJournal       a position that the journal has not reached: it was restored from an older copy
     ├── NoSuchFollower       nobody has started a follower of this name
     └── HostUnavailable      the host's process could not be brought up: says why
 """
@@ -15,6 +16,7 @@ from holdfast.actors.errors import DeadlineExceeded
 from holdfast.journal.errors import HoldfastError
 
 __all__ = [
+    "AheadOfJournal",
     "CategoryConflict",
     "HostUnavailable",
     "InvalidId",
@@ -39,6 +41,18 @@ class InvalidId(RuntimeProblem, ValueError):
 
     def __str__(self) -> str:
         return f"aggregate id {self.id!r}: {self.problem}"
+
+
+class AheadOfJournal(RuntimeProblem):
+    """Somebody goes on after a position that the journal has not reached. It was restored from an older copy, or is
+    another one: what comes next would be taken for something else. Start over, or restore both."""
+
+    def __init__(self, partition: int, after: int, head: int) -> None:
+        super().__init__(partition, after, head)
+        self.partition, self.after, self.head = partition, after, head
+
+    def __str__(self) -> str:
+        return f"partition {self.partition} of the journal ends at position {self.head}, before {self.after}"
 
 
 class NoSuchFollower(RuntimeProblem, LookupError):

@@ -34,6 +34,7 @@ from .cluster import Cluster, JournalSpec, Peer, PeerGone, PeerSilent
 from .config import Config
 from .dispatcher import Dispatcher
 from .errors import NamespaceConflict
+from .feed import Feeds
 from .follower import FollowerStatistics
 from .followers import Followers
 from .kinds import names_of, plans_of
@@ -42,6 +43,8 @@ from .placement import Dedicated, Placement, Placements
 from .recorded import RecordedEvent, opened
 from .ref import Gate, Ref, target
 from .resident import JournalWay, journal_over, ways_to
+from .states import states
+from .subscription import Filter, Subscription
 from .watch import watched
 
 __all__ = ["Opening", "Runtime", "Statistics"]
@@ -119,6 +122,7 @@ class Runtime:
         self._gate = Gate(spec.namespace, self._dispatcher, RayHome(known_to_all, placements, config))
         self._gate.open()
         self._followers = Followers(cluster, known_to_all, placements, config)
+        self._feeds = Feeds(journal.parts, config.host.page)
         self._leave = leave
         self._closed = False
 
@@ -275,6 +279,40 @@ class Runtime:
             at = page[-1].version
             left = None if left is None else left - len(page)
 
+    def subscribe(
+        self,
+        *,
+        after: int | Positions = 0,
+        categories: Iterable[type[Aggregate] | str] | None = None,
+        types: Iterable[type[Any] | str] | None = None,
+        stream: tuple[type[Aggregate] | str, str] | None = None,
+    ) -> Subscription:
+        """The journal's events after a position, and then those that come: each once, in the order of positions (within
+        a partition, where there are several), without an end.
+
+        `categories`, `types`: only of these aggregates, only these events; as classes or by name. `stream`: only of
+        one aggregate, `(Account, "alice")`. Events come as instances of their classes where these are named here or
+        known to this runtime by their aggregates, and as plain mappings otherwise. `after`: a position, `Positions`, or
+        what `Subscription.position` was; `await runtime.head()` leaves out what has been.
+
+        Any number of subscriptions of this runtime cost one read of the journal. Iterating raises
+        `JournalUnavailable` when the journal is out of reach for too long, `AheadOfJournal`, `RuntimeClosed`. Raises
+        `ValueError`, `TypeError`."""
+        wanted = Filter(categories, types, stream, known=self._dispatcher.known)
+        positions = starting_at(after, self.partitions)
+        partitions = range(self.partitions)
+        if wanted.stream is not None:
+            one = partition_of(wanted.stream, self.partitions)
+            partitions = range(one, one + 1)
+        return Subscription(self._feeds, positions, wanted, partitions)
+
+    def watch(self, type: type[A], id: str) -> AsyncIterator[A]:
+        """The state of an aggregate now, and again whenever it has changed: detached copies, as `state_at` gives them.
+        A reader that is slower than the changes gets the newest and not each. Wakes no aggregate. Raises
+        `HydrationFailed` for events that cannot be applied."""
+        checked = target(type, id)
+        return states(definition_of(type), StreamId(checked.category, id), self._journal, self.subscribe)
+
     async def state_at(self, type: type[A], id: str, *, version: int | None = None) -> A:
         """A detached copy of an aggregate as it was at `version` (None: as the journal has it now). Its fields can
         be read; commands sent to it go nowhere. Wakes no aggregate.
@@ -342,6 +380,7 @@ class Runtime:
             leaving.push_async_callback(self._cluster.close)
             if self._leave is not None:
                 leaving.push_async_callback(self._leave, self._retire)
+            await self._feeds.close()
             await self._followers.close()
             await self._dispatcher.close()
             await self._cluster.end_spares()

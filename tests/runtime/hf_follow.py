@@ -31,8 +31,7 @@ class Scribe(PageFollower):
             if event.position == self.stop_at:
                 raise FollowerStopped(desk.owner, f"position {event.position}")
         text = "".join(f"{partition} {e.position} {e.stream.id} {e.version}\n" for e in page.events)
-        with self.path.open("a") as file:  # one write: a kill leaves all of a page or nothing
-            os.write(file.fileno(), text.encode())
+        _write(self.path, text)
         return len(page.events)
 
     async def pid(self) -> int:
@@ -43,12 +42,20 @@ class Failing(Scribe):
     """Fails as often as there are lines in the file beside it, then works."""
 
     async def take(self, desk: Desk, partition: int, page: Followed) -> int:
-        left = Path(f"{self.path}.failures")
-        count = int(left.read_text() or "0")
-        if count:
-            left.write_text(str(count - 1))
-            raise ZeroDivisionError(f"{count} to go")
+        _fail(Path(f"{self.path}.failures"))
         return await super().take(desk, partition, page)
+
+
+def _write(path: Path, text: str) -> None:
+    with path.open("a") as file:  # one write: a kill leaves all of a page or nothing
+        os.write(file.fileno(), text.encode())
+
+
+def _fail(left: Path) -> None:
+    count = int(left.read_text() or "0")
+    if count:
+        left.write_text(str(count - 1))
+        raise ZeroDivisionError(f"{count} to go")
 
 
 def lines(path: Any) -> list[str]:

@@ -1,0 +1,266 @@
+"""Subscriptions: the events of a journal as they come, from any position on, each once and in order.
+
+    async for recorded in runtime.subscribe(after=at, categories=[Account]):
+        ...
+        at = recorded.position
+
+It reads what is there, and then waits for what comes; nobody has to know where the one ends and the other begins. It
+asks for a page when the one before has been taken, so a slow reader costs no memory and keeps no writer waiting.
+
+Before this: a runtime is open. After this: the reader has seen everything of its filter up to `position`.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from holdfast.actors.aggregate import Aggregate
+from holdfast.actors.definition import Definition, definition_of
+from holdfast.actors.events import event_codec, event_name
+from holdfast.journal.codec import decode_plain
+from holdfast.journal.positions import Positions
+from holdfast.journal.records import Followed, Recorded, StreamId
+
+from .errors import AheadOfJournal, RuntimeClosed
+from .feed import Feeds
+from .recorded import Decode, RecordedEvent
+
+__all__ = ["Batch", "Filter", "Subscription"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Events that came together, all of one partition. `position`: with these done, go on after it. `caught_up`: there
+    were no others then."""
+
+    events: Sequence[RecordedEvent]
+    position: int | Positions
+    caught_up: bool
+
+
+class Filter:
+    """Which events a reader wants, and as what they come: instances of the classes that it named, or that its runtime
+    knows by their aggregates; plain mappings otherwise."""
+
+    def __init__(
+        self,
+        categories: Iterable[type[Aggregate] | str] | None = None,
+        types: Iterable[type[Any] | str] | None = None,
+        stream: tuple[type[Aggregate] | str, str] | None = None,
+        *,
+        known: Callable[[str], Definition | None] = lambda _: None,
+    ) -> None:
+        """`known`: the definition behind a category, where there is one. Raises `TypeError` for what names neither."""
+        self._definitions: dict[str, Definition | None] = {}
+        self._decoders: dict[tuple[str, str], Decode] = {}
+        self._known = known
+        self.stream = None if stream is None else StreamId(self._category(stream[0]), stream[1])
+        self.categories = None if categories is None else frozenset(map(self._category, _several(categories)))
+        self._codecs: dict[str, Decode] = {}
+        self.types = None if types is None else frozenset(map(self._type, _several(types)))
+
+    @property
+    def category(self) -> str | None:
+        """The one that the journal can pick by itself."""
+        if self.stream is not None:
+            return self.stream.category
+        return next(iter(self.categories)) if self.categories is not None and len(self.categories) == 1 else None
+
+    def wanted(self, events: Sequence[Recorded]) -> Sequence[Recorded]:
+        """Those that are."""
+        categories, types = self.categories, self.types
+        if categories is not None and len(categories) != 1:
+            events = [event for event in events if event.stream.category in categories]
+        if types is not None:
+            events = [event for event in events if event.type in types]
+        return events
+
+    def opened(self, record: Recorded, partition: int) -> RecordedEvent:
+        """As the reader gets it."""
+        what = (record.stream.category, record.type)
+        decode = self._decoders.get(what)
+        if decode is None:
+            decode = self._decoder(*what)
+        return RecordedEvent(record, partition, decode)
+
+    def _decoder(self, category: str, type: str) -> Decode:
+        definition = self._definitions.get(category) or self._known(category)
+        spec = None if definition is None else definition.events_by_name.get(type)
+        found = self._codecs.get(type) or (None if spec is None else spec.codec.decode)
+        if found is None:
+            return decode_plain  # not kept: its class may be known later
+        self._decoders[category, type] = found
+        return found
+
+    def _category(self, category: Any) -> str:
+        if isinstance(category, str):
+            return category
+        definition = definition_of(category)
+        self._definitions[definition.category] = definition
+        return definition.category
+
+    def _type(self, type: Any) -> str:
+        if isinstance(type, str):
+            return type
+        name = event_name(type)
+        if name is None:
+            raise TypeError(f'{type!r} is no event; is @event("…") missing?')
+        self._codecs[name] = event_codec(type, {}).decode
+        return name
+
+
+class Subscription(AsyncIterator[RecordedEvent]):
+    """Events as they come. Made by `Runtime.subscribe`; iterate over it, or over its `batches`, not over both.
+
+    It may be left at any time, and needs no closing where its runtime is closed.
+    """
+
+    def __init__(self, feeds: Feeds, after: Positions, filter: Filter, partitions: Sequence[int]) -> None:
+        """`partitions`: those that hold what the filter wants."""
+        self._filter, self._feeds, self._single = filter, feeds, len(after) == 1
+        self._sources = {number: _Source(feeds, number, after[number], filter) for number in partitions}
+        self._done = list(after)
+        self._waiting: deque[RecordedEvent] = deque()
+        self._asking: dict[asyncio.Task[Followed], int] = {}
+        self._last: tuple[int, Followed] | None = None  # what waits is of this page
+        self._told = False  # once that it has caught up
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> RecordedEvent:
+        while not self._waiting:
+            self._finish()
+            await self._fetch()
+        event = self._waiting.popleft()
+        self._done[event.partition] = event.position
+        return event
+
+    async def batches(self) -> AsyncGenerator[Batch, None]:
+        """The same in the portions in which they come. The first time that it has caught up is told with a batch in any
+        case, be it empty."""
+        while True:
+            events = tuple(self._waiting)
+            self._waiting.clear()
+            self._finish()
+            tell = self.caught_up and not self._told
+            if events or tell:
+                self._told = self._told or tell
+                yield Batch(events=events, position=self.position, caught_up=self.caught_up)
+            await self._fetch()
+
+    @property
+    def position(self) -> int | Positions:
+        """It is past everything up to there; a later subscription goes on `after` it."""
+        return self._done[0] if self._single else Positions(tuple(self._done))
+
+    @property
+    def caught_up(self) -> bool:
+        """Nothing was left of the journal when it was last looked at, and nothing waits here."""
+        return not self._waiting and all(source.caught_up for source in self._sources.values())
+
+    async def close(self) -> None:
+        """Ask for nothing more."""
+        for task in self._asking:
+            task.cancel()
+        if self._asking:
+            await asyncio.wait(self._asking)
+        self._asking.clear()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<subscription after {self.position}{', caught up' if self.caught_up else ''}>"
+
+    async def _fetch(self) -> None:
+        """One more page, of whichever partition has one. Cancelled, it loses nothing: what was asked for is kept."""
+        asked = set(self._asking.values())
+        for number, source in self._sources.items():
+            if number not in asked:
+                self._asking[asyncio.get_running_loop().create_task(source.next())] = number
+        done, _ = await asyncio.wait(self._asking, return_when=asyncio.FIRST_COMPLETED)
+        task = done.pop()
+        number = self._asking.pop(task)
+        page = task.result()
+        self._sources[number].took(page)
+        self._last = number, page
+        self._waiting.extend(self._filter.opened(event, number) for event in self._filter.wanted(page.events))
+
+    def _finish(self) -> None:
+        """All of the last page has been taken: be past it."""
+        if self._last is not None:
+            number, page = self._last
+            self._done[number], self._last = max(self._done[number], page.reached), None
+
+
+class _Source:
+    """One partition, read in the journal until it has caught up, and live from then on."""
+
+    def __init__(self, feeds: Feeds, number: int, after: int, filter: Filter) -> None:
+        self._feeds, self._number, self._filter = feeds, number, filter
+        self._after, self.caught_up = after, False
+        self._version = -1  # of the one stream, if it is one: -1, not known
+
+    async def next(self) -> Followed:
+        """The next page, which may hold nothing but how far it reaches."""
+        while True:
+            feed = self._feeds.live(self._number, self._filter.category, self._after, caught_up=self.caught_up)
+            if feed is None:
+                return await self._read()
+            page = await feed.next(self._after, self._filter.stream)
+            if page is not None:
+                return page
+            if self._feeds.closed:
+                raise RuntimeClosed("a subscription")
+            self.caught_up = False
+
+    def took(self, page: Followed) -> None:
+        """It has been handed on."""
+        self._after, self.caught_up = page.reached, page.reached >= page.head
+        if self._filter.stream is not None and page.events:
+            self._version = page.events[-1].version
+
+    async def _read(self) -> Followed:
+        part, stream = self._feeds.parts[self._number], self._filter.stream
+        if stream is not None:
+            return await self._read_stream(stream)
+        page = await part.follow(after=self._after, limit=self._feeds.page, category=self._filter.category)
+        if page.head < self._after:
+            raise AheadOfJournal(self._number, self._after, page.head)
+        return page
+
+    async def _read_stream(self, stream: StreamId) -> Followed:
+        """The end of the journal first: all of the stream that stands before it is then there to be read."""
+        part = self._feeds.parts[self._number]
+        head = await part.head()
+        if head < self._after:
+            raise AheadOfJournal(self._number, self._after, head)
+        at = max(self._version, 0)
+        while True:
+            events = await part.read_stream(stream, after=at, limit=self._feeds.page)
+            if not events:
+                return Followed(events=(), reached=max(head, self._after), head=head)
+            new = tuple(event for event in events if event.position > self._after)
+            at = self._version = events[-1].version
+            if new:
+                reached = new[-1].position
+                return Followed(events=new, reached=reached, head=max(head, reached + 1))  # there may be more
+
+
+def _several(what: Any) -> tuple[Any, ...]:
+    """A lone class or name is no list of them, and a text would be one of its letters."""
+    if isinstance(what, str | type):
+        return (what,)
+    try:
+        return tuple(what)
+    except TypeError:
+        raise TypeError(f"categories and types are lists of classes or names, not {what!r}") from None
