@@ -8,6 +8,7 @@ from hf_bank import there_is
 
 from holdfast.actors import (
     Aggregate,
+    DeadLetter,
     Overloaded,
     Reaction,
     RecordedEvent,
@@ -214,3 +215,13 @@ def _other_moved() -> type[Any]:
 
 
 OtherMoved = _other_moved()
+
+
+class Doubtful(Reaction, on_error=DeadLetter()):
+    """Takes nothing while the file is there that the request names."""
+
+    @on(Requested, by="transfer_id")
+    async def requested(self, event: Requested) -> None:
+        if os.path.exists(event.note):  # noqa: ASYNC240
+            raise FileExistsError(event.note)
+        await self.aggregate(Purse, event.source).move(-event.amount)
