@@ -22,6 +22,10 @@ from .errors import (
     UnhandledEvent,
     UnknownCommand,
 )
+from .handlers import apply
+from .policy import DeadLetter, Retry, Stop
+from .reaction import Reaction
+from .recorded import RecordedEvent
 from .reminders import PendingReminder, ReminderCancelled, ReminderFired, ReminderSet
 
 __all__ = [
@@ -30,6 +34,7 @@ __all__ = [
     "CallCycle",
     "CommandAborted",
     "Context",
+    "DeadLetter",
     "DeadlineExceeded",
     "DefinitionError",
     "HydrationFailed",
@@ -38,14 +43,19 @@ __all__ = [
     "NotSerializable",
     "Overloaded",
     "PendingReminder",
+    "Reaction",
+    "RecordedEvent",
     "Rejected",
     "ReminderCancelled",
     "ReminderFired",
     "ReminderSet",
+    "Retry",
     "StateChangedOutsideHandler",
+    "Stop",
     "UnhandledEvent",
     "UnknownCommand",
     "VirtualClock",
+    "apply",
     "command",
     "event",
     "on",

@@ -19,7 +19,7 @@ A live instance keeps its fields and four names of ours (`_id`, `_version`, `_un
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Unpack, cast
 
 from .commands import command, query
 from .context import Context
@@ -30,6 +30,7 @@ from .fields import own_fields
 from .handlers import on
 from .options import ClassKeywords, Options
 from .place import defining_frame, place_of
+from .policy import Policy, Retry
 from .reminder_plan import Missed, ReminderCommand, planned
 from .reminders import PendingReminder, ReminderCancelled, pending_in
 from .timers import timer_planned
@@ -51,6 +52,8 @@ class Aggregate:
 
     __holdfast_options__ = Options()
     __holdfast_fields__ = cast("frozenset[str]", frozenset())
+    __holdfast_reacts__ = False
+    __holdfast_on_error__: ClassVar[Policy] = Retry()  # of reactions
 
     def __init_subclass__(cls, **options: Unpack[ClassKeywords]) -> None:
         super().__init_subclass__()

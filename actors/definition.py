@@ -27,10 +27,11 @@ from .errors import DefinitionError, HydrationFailed
 from .events import event_codec, event_name
 from .fields import State, own_fields, user_classes
 from .firing import holdfast_fire, holdfast_fired
-from .handlers import handled_by
+from .handlers import applied_by, correlated_by, handled_by
 from .likeness import difference
 from .options import Options
 from .place import place_of, visible_names
+from .reacting import REACT, ReactionSpec, correlation_problem, reacting_with
 from .reminders import HANDLERS, carry, uncarried
 from .timers import holdfast_ring
 
@@ -84,7 +85,7 @@ class Definition:
     """One aggregate type: its commands, its events, its state. Immutable; not picklable; see `definition_of`.
 
     `commands`, `events`: those that its users wrote. `served`, `applied`, `events_by_name`: these and our own, which no
-    reference has.
+    reference has. `reactions`: the events of the journal that a `Reaction` reacts to, by name; else empty.
     """
 
     def __init__(self, cls: "type[Aggregate]", frame: FrameType | None = None) -> None:
@@ -98,7 +99,8 @@ class Definition:
         _check_overrides(cls)
         names = visible_names(frame, cls)
         self.commands = self._read_commands(names)
-        self.served = {**self.commands, **SYSTEM_COMMANDS}
+        self.reactions = self._read_reactions(names) if cls.__holdfast_reacts__ else {}
+        self.served = {**self.commands, **SYSTEM_COMMANDS, **self._reacting()}
         self._state = State(cls, names, frame)
         self.events = self._read_events(names)
         self.applied = {**self.events, **SYSTEM_EVENTS}
@@ -185,7 +187,12 @@ class Definition:
     @functools.cached_property
     def code(self) -> str:
         """Of everything that this aggregate does; another one means that running hosts are out of date."""
-        return digest(f"{self.schema} {behaviour_of(self.type, module=self.type.__module__)}".encode())
+        module = self.type.__module__
+        made = [self.schema, behaviour_of(self.type, module=module)]
+        made += [self.reactions[name].code(module) for name in sorted(self.reactions)]
+        if self.reactions:
+            made.append(repr(self.type.__holdfast_on_error__))
+        return digest(" ".join(made).encode())
 
     @functools.cached_property
     def uses_reminders(self) -> bool:
@@ -222,6 +229,12 @@ class Definition:
         reply = PLAIN_REPLY if command.is_query else self._reply_codec(name, command.function, names)
         return _spec_of(name, command.function, reply, self.type.__name__, is_query=command.is_query)
 
+    def _reacting(self) -> dict[str, CommandSpec]:
+        if not self.reactions:
+            return {}
+        function = reacting_with(self.category, self.reactions)
+        return {REACT: _spec_of(REACT, function, PLAIN_REPLY, self.type.__name__)}
+
     def _reply_codec(self, name: str, function: Any, names: Names) -> Codec[Any]:
         what = f"reply of {self.type.__name__}.{name}"
         try:
@@ -235,7 +248,8 @@ class Definition:
         specs: dict[type, EventSpec] = {}
         named: dict[str, EventSpec] = {}
         for method, function in self._attributes.items():
-            for event in handled_by(function) or ():
+            self._check_kind(method, function)
+            for event in self._applied_by(function):
                 spec = self._event_spec(method, function, event, names)
                 other = named.get(spec.name)
                 if event in specs:
@@ -247,31 +261,87 @@ class Definition:
                 specs[event] = named[spec.name] = spec
         return specs
 
+    def _read_reactions(self, names: Names) -> dict[str, ReactionSpec]:
+        specs: dict[str, ReactionSpec] = {}
+        for method, function in self._attributes.items():
+            for event, by in zip(handled_by(function), correlated_by(function), strict=True):
+                name = self._event_name(method, function, event, "@on")
+                if name in specs:
+                    first = specs[name].handler.__name__
+                    raise self._error(method, f"{event.__name__} is reacted to by {first} already", function)
+                takes_record = self._takes_record(method, function)
+                if problem := correlation_problem(event, by):
+                    raise self._error(method, problem, function)
+                codec = self._event_codec(method, function, event, names)
+                specs[name] = ReactionSpec(
+                    name=name, type=event, codec=codec, handler=function, takes_record=takes_record, by=by
+                )
+        if not specs and not self.options.abstract:
+            raise DefinitionError(
+                self.type.__qualname__, "reacts to nothing: it has no @on method", place_of(self.type)
+            )
+        return specs
+
+    def _applied_by(self, function: Any) -> tuple[Any, ...]:
+        """In a reaction `@on` does not apply an event, it reacts to one."""
+        own = applied_by(function)
+        return own if self.type.__holdfast_reacts__ else (*own, *handled_by(function))
+
+    def _check_kind(self, method: str, function: Any) -> None:
+        if self.type.__holdfast_reacts__:
+            if applied_by(function) and handled_by(function):
+                raise self._error(method, "one method cannot both react (@on) and change state (@apply)", function)
+        elif any(by is not None for by in correlated_by(function)):
+            problem = "by= says which instance of a Reaction an event is for; an aggregate has its own events only"
+            raise self._error(method, problem, function)
+
     def _event_spec(self, method: str, function: Any, event: Any, names: Names) -> EventSpec:
-        name = event_name(event)
-        if name is None:
-            problem = f"@on takes event classes, and {getattr(event, '__name__', repr(event))} is none"
-            raise self._error(method, f'{problem}; is @event("…") missing?', function)
+        what = "@apply" if event in applied_by(function) else "@on"
         if event in SYSTEM_EVENTS:
             raise self._error(method, f"{event.__name__} is an event of our own, and is applied already", function)
-        self._check_handler(method, function)
+        name = self._event_name(method, function, event, what)
+        self._check_handler(method, function, f"an {what} method")
+        return EventSpec(
+            name=name, type=event, codec=self._event_codec(method, function, event, names), handler=function
+        )
+
+    def _event_name(self, method: str, function: Any, event: Any, what: str) -> str:
+        name = event_name(event)
+        if name is None:
+            problem = f"{what} takes event classes, and {getattr(event, '__name__', repr(event))} is none"
+            raise self._error(method, f'{problem}; is @event("…") missing?', function)
+        if not isinstance(function, FunctionType):
+            raise self._error(method, f"{what} belongs on a method, not on a {type(function).__name__}")
+        return name
+
+    def _event_codec(self, method: str, function: Any, event: Any, names: Names) -> Codec[Any]:
         try:
-            return EventSpec(name=name, type=event, codec=event_codec(event, names), handler=function)
+            return event_codec(event, names)
         except UnresolvedType:
             raise
         except CodecError as error:
             problem = f"event {event.__qualname__} cannot be serialized: {error.problem}"
             raise self._error(method, problem, function) from error
 
-    def _check_handler(self, method: str, function: Any) -> None:
-        if not isinstance(function, FunctionType):
-            raise self._error(method, f"@on belongs on a method, not on a {type(function).__name__}")
+    def _check_handler(self, method: str, function: Any, what: str) -> None:
         if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
-            raise self._error(method, "an @on method applies an event at once: a plain def", function)
+            raise self._error(method, f"{what} applies an event at once: a plain def", function)
         try:
             inspect.signature(function).bind(None, None)
         except TypeError:
-            raise self._error(method, "an @on method takes self and the event, nothing else", function) from None
+            raise self._error(method, f"{what} takes self and the event, nothing else", function) from None
+
+    def _takes_record(self, method: str, function: Any) -> bool:
+        """Whether a method that reacts can be called with the record of the event as well."""
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise self._error(method, "an @on method of a reaction is a def or an async def, no generator", function)
+        signature = inspect.signature(function)
+        for arguments in ((None, None, None), (None, None)):
+            with contextlib.suppress(TypeError):
+                signature.bind(*arguments)
+                return len(arguments) == 3
+        problem = "an @on method of a reaction takes self, the event and, if it wants, its record; nothing else"
+        raise self._error(method, problem, function)
 
     def _check_emits(self) -> None:
         for name, value in self._attributes.items():
@@ -279,20 +349,24 @@ class Definition:
             for emitted in emitted_classes(function) if isinstance(function, FunctionType) else ():
                 if emitted in self.events:
                     continue
-                missing = f"no @on({emitted.__name__}) method applies it"
+                missing = f"no {self._applies}({emitted.__name__}) method applies it"
                 if event_name(emitted) is None:
                     missing = 'it is no event; is @event("…") missing?'
                 raise self._error(name, f"emits {emitted.__qualname__}, but {missing}", function)
 
     def _hydration_failed(self, id: str, recorded: Fact | Recorded, error: Exception) -> HydrationFailed:
         if recorded.type not in self.events_by_name:
-            problem = f"no @on method of {self.type.__qualname__} applies {recorded.type!r}"
+            problem = f"no {self._applies} method of {self.type.__qualname__} applies {recorded.type!r}"
         elif isinstance(error, CodecError):
             problem = str(error)
         else:
             handler = self.events_by_name[recorded.type].handler.__name__
             problem = f"{handler} raised {type(error).__name__}: {error}"
         return HydrationFailed(f"{self.category}/{id}", recorded.version, recorded.position, problem)
+
+    @property
+    def _applies(self) -> str:
+        return "@apply" if self.type.__holdfast_reacts__ else "@on"
 
     def _error(self, name: str, problem: str, function: Any = None) -> DefinitionError:
         place = place_of(self.type if function is None else function)
@@ -378,13 +452,15 @@ def _check_overrides(cls: type) -> None:
     bases = user_classes(cls)
     for index, base in enumerate(bases):
         for name, value in vars(base).items():
-            if not isinstance(value, FunctionType) or handled_by(value):
+            if not isinstance(value, FunctionType) or handled_by(value) or applied_by(value):
                 continue
             inherited = next((vars(b)[name] for b in bases[index + 1 :] if name in vars(b)), None)
             if isinstance(inherited, Command):
                 problem = f"overrides the {'query' if inherited.is_query else 'command'} without being one"
             elif handled_by(inherited):
                 problem = "overrides an @on method without @on"
+            elif applied_by(inherited):
+                problem = "overrides an @apply method without @apply"
             else:
                 continue
             raise DefinitionError(f"{cls.__qualname__}.{name}", problem, place_of(value))

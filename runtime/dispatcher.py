@@ -18,7 +18,7 @@ from weakref import WeakSet
 from holdfast.actors.aggregate import Aggregate
 from holdfast.actors.calls import Kind, Trace
 from holdfast.actors.definition import CommandSpec, Definition, definition_of
-from holdfast.actors.fingerprint import fingerprint
+from holdfast.actors.derived import derived_id
 from holdfast.actors.host import HostStatistics
 from holdfast.actors.unit import CALLER, Unit
 from holdfast.journal.errors import HoldfastError
@@ -50,6 +50,8 @@ class Target:
     timeout_s: float | None = None
     metadata: Mapping[str, Any] | None = None
     linearizable: bool = False
+    trace: Trace | None = None
+    """Where its calls come from, if they are sent on account of an event and not by a command or a client."""
 
 
 class Dispatcher:
@@ -125,6 +127,15 @@ class Dispatcher:
                 del self._recorded[category]
             raise
 
+    async def renew(self, definition: Definition) -> None:
+        """Have hosts of this type that run other code replaced now, not at their first use by this runtime: they may be
+        used by followers alone, which replace nobody. Raises what `register` does."""
+        await self.register(definition)
+        category = definition.category
+        for owner in await self.cluster.host_names():
+            if owner.startswith((f"{category}/", f"{category}#")):
+                await self._connect(category, owner)
+
     async def statistics(self) -> list[HostStatistics]:
         """Of every host of this namespace that answers within `paused_s`."""
         answers = await asyncio.gather(*map(self._statistics_of, await self.cluster.host_names()))
@@ -181,7 +192,7 @@ class Dispatcher:
         if key is not None and not command.is_query:
             command_id, keyed = key, True
         elif caller is not None and not command.is_query:
-            command_id = _derived_id(caller, target, command.name, args, kwargs)
+            command_id = derived_id(caller, target.category, target.id, command.name, args, kwargs)
             keyed, maybe_executed = caller.context.keyed, caller.context.maybe_executed
         else:
             command_id = f"{self._id_prefix}-{next(self._ids)}"
@@ -341,6 +352,8 @@ class Dispatcher:
 
 def _trace(caller: Unit | None, target: Target) -> Trace | None:
     if caller is None:
+        if target.trace is not None:
+            return target.trace
         if target.metadata is None and not target.linearizable:
             return None
         return Trace(metadata=target.metadata or {}, linearizable=target.linearizable)
@@ -352,15 +365,3 @@ def _trace(caller: Unit | None, target: Target) -> Trace | None:
         metadata=dict(context.metadata) | dict(target.metadata or {}),
         linearizable=target.linearizable,
     )
-
-
-def _derived_id(caller: Unit, target: Target, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """The id of a command that a command sends: the same when that one runs again, so it acts once.
-
-    It depends on what is sent, and on how many times the same was sent before, not on the order of different
-    ones: an async command may send several at once.
-    """
-    what = fingerprint(f"{target.category}/{target.id}.{method}", args, kwargs).hex()
-    nth = caller.sent[what] = caller.sent.get(what, 0) + 1
-    context = caller.context
-    return fingerprint(context.sends_as or context.command_id, (*context.chain, what, nth), {}).hex()

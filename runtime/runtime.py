@@ -359,7 +359,10 @@ class Runtime:
         class, a `Publisher`. It goes on from its checkpoint, is started again when it dies, and outlives this runtime
         where the cluster does. One that runs already with this very code is left alone; one with other code is
         replaced. Returns when it has started. Raises what its declaration is refused with."""
-        await self._followers.start(plans_of(what, *args, **options))
+        plans = plans_of(what, *args, **options)
+        if isinstance(what, type) and issubclass(what, Aggregate):  # a reaction, which lives in hosts
+            await self._dispatcher.renew(definition_of(what))
+        await self._followers.start(plans)
         await self._followers.end_stopped(formers_of(what, await self._cluster.follower_names()))
 
     async def stop(self, what: Any) -> bool:
