@@ -22,6 +22,7 @@ from .errors import (
     UnhandledEvent,
     UnknownCommand,
 )
+from .policy import DeadLetter, Retry, Stop
 from .reminders import PendingReminder, ReminderCancelled, ReminderFired, ReminderSet
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "CallCycle",
     "CommandAborted",
     "Context",
+    "DeadLetter",
     "DeadlineExceeded",
     "DefinitionError",
     "HydrationFailed",
@@ -42,7 +44,9 @@ __all__ = [
     "ReminderCancelled",
     "ReminderFired",
     "ReminderSet",
+    "Retry",
     "StateChangedOutsideHandler",
+    "Stop",
     "UnhandledEvent",
     "UnknownCommand",
     "VirtualClock",
