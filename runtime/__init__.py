@@ -11,21 +11,33 @@ from holdfast.actors.limits import HostLimits
 from holdfast.journal.positions import Positions
 
 from .blocking import BlockingRuntime
+from .cloud_events import CloudEvent
 from .config import Config
 from .errors import (
     AheadOfJournal,
     CategoryConflict,
+    EventRefused,
     HostUnavailable,
     InvalidId,
+    MissingExtra,
     NamespaceConflict,
     NoSuchFollower,
     NotAnAggregate,
     RuntimeClosed,
     RuntimeProblem,
+    SignatureRefused,
+    SinkProblem,
+    SinkUnavailable,
 )
 from .follower import FollowerPhase, FollowerStatistics, FollowerStopped
 from .placement import Dedicated, Placement, Sharded
+from .publish_kafka import Kafka
+from .publish_nats import Nats
+from .publish_webhook import Webhook
+from .publisher import Publisher
 from .recorded import RecordedEvent
+from .signature import verify
+from .sink import Sink
 from .subscription import Batch, Subscription
 
 if _typing.TYPE_CHECKING:
@@ -36,29 +48,41 @@ __all__ = [
     "Batch",
     "BlockingRuntime",
     "CategoryConflict",
+    "CloudEvent",
     "Config",
     "DeadlineExceeded",
     "Dedicated",
+    "EventRefused",
     "FollowerPhase",
     "FollowerStatistics",
     "FollowerStopped",
     "HostLimits",
     "HostUnavailable",
     "InvalidId",
+    "Kafka",
+    "MissingExtra",
     "NamespaceConflict",
+    "Nats",
     "NoSuchFollower",
     "NotAnAggregate",
     "Opening",
     "Overloaded",
     "Placement",
     "Positions",
+    "Publisher",
     "RecordedEvent",
     "Runtime",
     "RuntimeClosed",
     "RuntimeProblem",
     "Sharded",
+    "SignatureRefused",
+    "Sink",
+    "SinkProblem",
+    "SinkUnavailable",
     "Statistics",
     "Subscription",
+    "Webhook",
+    "verify",
 ]
 
 
