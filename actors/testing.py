@@ -42,9 +42,10 @@ from .definition import SYSTEM_COMMANDS, CommandSpec, Definition, EventSpec, def
 from .derived import derived_id
 from .errors import Rejected, UnhandledEvent, UnknownCommand
 from .events import event_name
+from .firing import FIRE, GAVE_UP
 from .likeness import difference
 from .reacting import REACT, arguments_of, key_of
-from .reminders import FIRE, GAVE_UP, HANDLERS, PendingReminder, pending_in
+from .reminders import HANDLERS, PendingReminder, pending_in
 from .timers import TimerPlan
 from .unit import Unit
 

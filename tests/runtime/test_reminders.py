@@ -2,10 +2,14 @@
 
 import asyncio
 import random
+import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -396,6 +400,17 @@ async def test_reminders_of_a_type_that_sets_none_start_nothing() -> None:
     async with Runtime.local() as runtime:
         await runtime.get(from_elsewhere.Account, "a").deposit(1)
         assert (await runtime.statistics()).followers == ()
+
+
+async def test_the_programs_of_the_page_on_reminders_run_as_they_stand(tmp_path: Any) -> None:
+    """One after the other, in a process of their own."""
+    page = (Path(__file__).parents[2] / "docs/reminders.md").read_text()
+    program = "\n".join(re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
+    ran = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.split() == ["True", "False"]
 
 
 @pytest.mark.ray
