@@ -23,13 +23,11 @@ def plans_of(what: Any, *args: Any, **options: Any) -> Sequence[FollowerPlan]:
         return projection_plans(what, *args, **options)
     if is_reaction(what):
         return reaction_follower.plans_of(what, *args, **options)
+    if not isinstance(what, Publisher | FollowerPlan):
+        raise TypeError(f"a projection, a reaction or a publisher can be started, not {what!r}")
     if args or options:
         raise TypeError(f"{what!r} is started with nothing beside it, not with {args or options!r}")
-    if isinstance(what, Publisher):
-        return (publisher_plan(what),)
-    if isinstance(what, FollowerPlan):
-        return (what,)
-    raise TypeError(f"a projection, a reaction or a publisher can be started, not {what!r}")
+    return (publisher_plan(what) if isinstance(what, Publisher) else what,)
 
 
 def names_of(what: Any) -> Sequence[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from holdfast.runtime import verify
+from holdfast.runtime import verify_signature
 
 
 @dataclass
@@ -70,7 +70,7 @@ class Receiver:
                 return
             status, headers = answer if isinstance(answer, tuple) else (answer, {})
             if 200 <= status < 300:
-                verify(self.secret, request.headers, request.body)
+                verify_signature(self.secret, request.headers, request.body)
                 self.taken.append(request)
         http.send_response(status)
         for name, value in {"content-length": "0", **headers}.items():
