@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 OURS = f"{__name__.rpartition('.')[0]}.projection"
-RESERVED = frozenset({"execute", "fetch", "fetch_one", "_model", "_names"})
+RESERVED = frozenset({"execute", "fetch", "fetch_one", "_model"})
 UNUSABLE = frozenset({"__init__", "__new__", "__slots__", "__setattr__", "__delattr__", "__getattribute__"})
 NAME_BYTES_MAX, PARTS_MAX = 200, 64
 
@@ -166,6 +166,8 @@ class ProjectionDefinition:
 
     def _read_tables(self) -> dict[str, Table]:
         tables: dict[str, Table] = {}
+        self.attributes: dict[str, str] = {}
+        """Of the tables: where handlers find the name of each."""
         for attribute, table in self._attributes.items():
             if not isinstance(table, Table):
                 if table is Table:
@@ -174,9 +176,9 @@ class ProjectionDefinition:
             if table.problem:
                 raise self._error(attribute, table.problem)
             if table.name in tables:
-                other = tables[table.name].attribute
+                other = next(each for each, name in self.attributes.items() if name == table.name)
                 raise self._error(attribute, f"{other} is called {table.name!r} already")
-            tables[table.name] = table
+            tables[table.name], self.attributes[attribute] = table, table.name
         return tables
 
     def _read_handlers(self, names: Mapping[str, Any]) -> dict[str, EventHandler]:
