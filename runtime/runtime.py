@@ -391,8 +391,10 @@ class Runtime:
         Raises `NoSuchFollower`, and `FollowerStopped` if it was given up."""
         begun = {name: await self._followers.ask(name, "rebuild") for name in names_of(what)}
         while True:
-            answers = [await self._followers.ask(name, "rebuilding", number) for name, number in begun.items()]
-            progress = sum(answers[1:], start=answers[0])
+            answers: list[RebuildProgress] = [
+                await self._followers.ask(name, "rebuilding", number) for name, number in begun.items()
+            ]
+            progress = RebuildProgress.of_all(answers)
             yield progress
             if progress.finished:
                 return

@@ -10,6 +10,9 @@ is told as `DependsOnPages`. What a handler raises is raised.
 What a projection means for PostgreSQL alone, types and functions that SQLite does not have, is tested there.
 """
 
+# What tests give is of any type at all, and stays unknown when it turns out to be a tuple.
+# pyright: reportUnknownVariableType=false
+
 import itertools
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -64,7 +67,7 @@ class GivenEvents:
 
     def and_events(self, *events: Any) -> "GivenEvents":
         """These come as well. Raises what a handler raises, `DependsOnPages`."""
-        recorded = [self._recorded(*(each if isinstance(each, tuple) else ("test", each))) for each in events]
+        recorded = [self._recorded(each) for each in events]
         self._whole.take(recorded)
         for each in recorded:
             self._single.take([each])
@@ -83,10 +86,13 @@ class GivenEvents:
             only = [row for row in whole if row not in single], [row for row in single if row not in whole]
             raise DependsOnPages(f"{table}: in one page {only[0]!r}, event by event {only[1]!r}")
 
-    def _recorded(self, id: str, event: Any) -> Recorded:
-        name = event_name(type(event))
-        if name is None:
-            raise TypeError(f"{event!r} is no event, nor a pair of an id and one")
+    def _recorded(self, given: Any) -> Recorded:
+        pair: tuple[Any, ...] = given if isinstance(given, tuple) else ("test", given)
+        id, event = pair if len(pair) == 2 else ("", None)
+        kind: type[Any] = type(event)
+        name = event_name(kind)
+        if name is None or not isinstance(id, str):
+            raise TypeError(f"{given!r} is no event, nor a pair of an id and one")
         position = next(self._positions)
         version = self._versions[id] = self._versions.get(id, 0) + 1
         return Recorded(
@@ -94,7 +100,7 @@ class GivenEvents:
             stream=StreamId(self._category, id),
             version=version,
             type=name,
-            payload=event_codec(type(event), {}).encode(event),
+            payload=event_codec(kind, {}).encode(event),
             command_id=f"command-{position}",
             recorded_at=(self._at - EPOCH) // timedelta(microseconds=1),
             metadata=encode_plain({"metadata": self._metadata}) if self._metadata else b"",
