@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import logging
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import Context
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +18,7 @@ from weakref import WeakSet
 from holdfast.actors.aggregate import Aggregate
 from holdfast.actors.calls import Kind, Trace
 from holdfast.actors.definition import CommandSpec, Definition, definition_of
-from holdfast.actors.fingerprint import fingerprint
+from holdfast.actors.derived import derived_id
 from holdfast.actors.host import HostStatistics
 from holdfast.actors.unit import CALLER, Unit
 from holdfast.journal.errors import HoldfastError
@@ -50,6 +50,8 @@ class Target:
     timeout_s: float | None = None
     metadata: Mapping[str, Any] | None = None
     linearizable: bool = False
+    trace: Trace | None = None
+    """Where its calls come from, if they are sent on account of an event and not by a command or a client."""
 
 
 class Dispatcher:
@@ -67,9 +69,11 @@ class Dispatcher:
         *,
         leads: bool,
         nested: bool = False,
+        on_recorded: Callable[[Definition], None] | None = None,
     ) -> None:
+        """`on_recorded`: told of each definition that this runtime has had recorded, as a user's own."""
         self.cluster, self.journal, self.placements, self.config = cluster, journal, placements, config
-        self._spec, self._leads, self._nested = spec, leads, nested
+        self._spec, self._leads, self._nested, self._on_recorded = spec, leads, nested, on_recorded
         self._links: dict[tuple[str, str], Link] = {}  # by category and owner
         self._types: dict[str, type[Aggregate]] = {}  # by category: the newest class of its name
         self._seen: WeakSet[type[Aggregate]] = WeakSet()
@@ -122,6 +126,15 @@ class Dispatcher:
             if self._recorded.get(category) is task:
                 del self._recorded[category]
             raise
+
+    async def renew(self, definition: Definition) -> None:
+        """Have hosts of this type that run other code replaced now, not at their first use by this runtime: they may be
+        used by followers alone, which replace nobody. Raises what `register` does."""
+        await self.register(definition)
+        category = definition.category
+        for owner in await self.cluster.host_names():
+            if owner.startswith((f"{category}/", f"{category}#")):
+                await self._connect(category, owner)
 
     async def statistics(self) -> list[HostStatistics]:
         """Of every host of this namespace that answers within `paused_s`."""
@@ -179,7 +192,7 @@ class Dispatcher:
         if key is not None and not command.is_query:
             command_id, keyed = key, True
         elif caller is not None and not command.is_query:
-            command_id = _derived_id(caller, target, command.name, args, kwargs)
+            command_id = derived_id(caller, target.category, target.id, command.name, args, kwargs)
             keyed, maybe_executed = caller.context.keyed, caller.context.maybe_executed
         else:
             command_id = f"{self._id_prefix}-{next(self._ids)}"
@@ -215,6 +228,8 @@ class Dispatcher:
         await self.journal.register(definition.category, placement.recorded_as, definition.code if self._leads else "")
         if self._leads and placement.hosts_max is not None:
             self.cluster.expect(definition.type, self.config)
+        if self._leads and self._on_recorded is not None:
+            self._on_recorded(definition)
 
     async def _connect(self, category: str, owner: str) -> Peer:
         """The host called `owner`, running the code it should. What goes there is recorded first."""
@@ -337,6 +352,8 @@ class Dispatcher:
 
 def _trace(caller: Unit | None, target: Target) -> Trace | None:
     if caller is None:
+        if target.trace is not None:
+            return target.trace
         if target.metadata is None and not target.linearizable:
             return None
         return Trace(metadata=target.metadata or {}, linearizable=target.linearizable)
@@ -348,14 +365,3 @@ def _trace(caller: Unit | None, target: Target) -> Trace | None:
         metadata=dict(context.metadata) | dict(target.metadata or {}),
         linearizable=target.linearizable,
     )
-
-
-def _derived_id(caller: Unit, target: Target, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """The id of a command that a command sends: the same when that one runs again, so it acts once.
-
-    It depends on what is sent, and on how many times the same was sent before, not on the order of different
-    ones: an async command may send several at once.
-    """
-    what = fingerprint(f"{target.category}/{target.id}.{method}", args, kwargs).hex()
-    nth = caller.sent[what] = caller.sent.get(what, 0) + 1
-    return fingerprint(caller.context.command_id, (*caller.context.chain, what, nth), {}).hex()

@@ -6,6 +6,9 @@ Each kind says in its own file how its declaration becomes plans (one for each p
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from holdfast.actors.reaction import Reaction
+
+from . import reaction_follower
 from .follower import FollowerPlan
 from .projection_definition import is_projection, projection_of
 from .projection_follower import projection_plans
@@ -19,6 +22,8 @@ def plans_of(what: Any, *args: Any, **options: Any) -> Sequence[FollowerPlan]:
         return (what,)
     if is_projection(what):
         return projection_plans(what, *args, **options)
+    if isinstance(what, type) and issubclass(what, Reaction):
+        return reaction_follower.plans_of(what, *args, **options)
     raise TypeError(f"a projection, a reaction or a publisher can be started, not {what!r}")
 
 
@@ -28,6 +33,8 @@ def names_of(what: Any) -> Sequence[str]:
         return (what.name,)
     if is_projection(what):
         return projection_of(what).owners
+    if isinstance(what, type) and issubclass(what, Reaction):
+        return (reaction_follower.follower_name(what),)
     raise TypeError(f"a projection, a reaction or a publisher has followers, not {what!r}")
 
 

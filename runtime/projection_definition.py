@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 from holdfast.actors.behaviour import behaviour_of
 from holdfast.actors.errors import DefinitionError
 from holdfast.actors.events import event_codec, event_name
-from holdfast.actors.handlers import handled_by
+from holdfast.actors.handlers import applied_by, correlated_by, handled_by
 from holdfast.actors.place import place_of, visible_names
 from holdfast.actors.policy import DeadLetter, Policy, Retry, Stop
 from holdfast.journal.codec import Codec, CodecError, UnresolvedType, digest
@@ -184,7 +184,11 @@ class ProjectionDefinition:
     def _read_handlers(self, names: Mapping[str, Any]) -> dict[str, EventHandler]:
         handlers: dict[str, EventHandler] = {}
         for method, function in self._attributes.items():
-            for event in handled_by(function) or ():
+            if applied_by(function):
+                raise self._error(method, "@apply changes the state of an aggregate; a projection has @on", function)
+            if any(by is not None for by in correlated_by(function)):
+                raise self._error(method, "by= finds the instance of a reaction; a projection has none", function)
+            for event in handled_by(function):
                 found = self._handler(method, function, event, names)
                 other = handlers.get(found.name)
                 if other is not None:
