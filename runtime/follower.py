@@ -74,7 +74,8 @@ class FollowerPhase(enum.StrEnum):
 class FollowerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """One follower at one moment. `positions`: it is done with all up to there; `heads`: of the journal, as it last
     heard. `rate`: events a second, lately. `errors`: failures since it started, those that a retry mended included.
-    `problem`: the last one, while it retries or has stopped. `details`: what its kind counts beside that."""
+    `problem`: the last one, while it retries, has stopped, or is kept from something. `details`: what its kind counts
+    beside that."""
 
     name: str
     kind: str

@@ -24,6 +24,8 @@ T = TypeVar("T")
 STATEMENTS_MAX = 500
 GATHERED_MAX = 5000
 CONNECT_S, CLOSE_S = 10.0, 2.0
+DEPENDENT = "2BP01"
+"""The SQLSTATE of a table that others are built on."""
 
 _SETTINGS = {
     "default_transaction_isolation": "read committed",
@@ -230,4 +232,6 @@ def _driver(name: str) -> Any:
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
+    if getattr(error, "sqlstate", None) == DEPENDENT:  # which ones it says in the next
+        lines = [": ".join((*lines[:1], *str(getattr(error, "detail", None) or "").splitlines()[:1]))]
     return lines[0] if lines else type(error).__name__
