@@ -30,9 +30,12 @@ class RecordedEvent:
 
     __slots__ = ("_context", "_decode", "_event", "_record", "partition")
 
-    def __init__(self, record: Recorded, partition: int = 0, decode: Decode = decode_plain) -> None:
+    def __init__(
+        self, record: Recorded, partition: int = 0, decode: Decode = decode_plain, event: Any = _UNOPENED
+    ) -> None:
+        """`event`: what `decode` makes of the payload, if that is known already."""
         self._record, self.partition, self._decode = record, partition, decode
-        self._event = self._context = _UNOPENED
+        self._event, self._context = event, _UNOPENED
 
     @property
     def position(self) -> int:

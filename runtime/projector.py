@@ -158,11 +158,11 @@ class Projector:
                     self._model.keep_alive()
                 handler = handlers[recorded.type]
                 decode = handler.codec.decode
+                event = decode(recorded.payload)
                 if handler.takes_record:
-                    record = RecordedEvent(recorded, partition, decode)
-                    handler.function(projection, record.event, record)
+                    handler.function(projection, event, RecordedEvent(recorded, partition, decode, event))
                 else:
-                    handler.function(projection, decode(recorded.payload))
+                    handler.function(projection, event)
             at = None
             self._model.commit()
         except ReadModelUnavailable:
