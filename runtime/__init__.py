@@ -8,6 +8,7 @@ import typing as _typing
 
 from holdfast.actors.errors import DeadlineExceeded, Overloaded
 from holdfast.actors.limits import HostLimits
+from holdfast.actors.policy import DeadLetter, Retry, Stop
 from holdfast.journal.positions import Positions
 
 from .blocking import BlockingRuntime
@@ -25,6 +26,8 @@ from .errors import (
 )
 from .follower import FollowerPhase, FollowerStatistics, FollowerStopped
 from .placement import Dedicated, Placement, Sharded
+from .projection import Projection
+from .projection_table import Table
 from .recorded import RecordedEvent
 from .subscription import Batch, Subscription
 
@@ -37,6 +40,7 @@ __all__ = [
     "BlockingRuntime",
     "CategoryConflict",
     "Config",
+    "DeadLetter",
     "DeadlineExceeded",
     "Dedicated",
     "FollowerPhase",
@@ -52,13 +56,17 @@ __all__ = [
     "Overloaded",
     "Placement",
     "Positions",
+    "Projection",
     "RecordedEvent",
+    "Retry",
     "Runtime",
     "RuntimeClosed",
     "RuntimeProblem",
     "Sharded",
     "Statistics",
+    "Stop",
     "Subscription",
+    "Table",
 ]
 
 

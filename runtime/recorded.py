@@ -1,108 +1,11 @@
-"""Recorded events as `runtime.read` and `runtime.subscribe` give them: the journal's record, opened where it is looked
-into. So a reader that only counts, or picks a few by their type, pays for nothing else; and one event that its class
-cannot take is a problem of whoever looks into it, not of the reading.
-"""
+"""Opening what a journal recorded, for `runtime.read`: from bytes to events."""
 
-from collections.abc import Callable, Mapping
-from datetime import datetime
-from typing import Any
-
-from holdfast.actors.context import Context
 from holdfast.actors.definition import Definition
+from holdfast.actors.recorded import Decode, RecordedEvent
 from holdfast.journal.codec import decode_plain
 from holdfast.journal.records import Recorded
 
 __all__ = ["Decode", "RecordedEvent", "opened"]
-
-Decode = Callable[[bytes], Any]
-
-_UNOPENED: Any = object()
-
-
-class RecordedEvent:
-    """One event of the journal.
-
-    `position` counts over its partition of the journal (all of it, and number 0, where there are no partitions),
-    `version` over its stream; both from 1 and without gaps. `event` is an instance of the class that stands for `type`,
-    or a plain mapping of its fields where none is known; `payload` is what the journal holds of it, MessagePack.
-    `context` tells the command that caused it, and where that came from.
-    """
-
-    __slots__ = ("_context", "_decode", "_event", "_record", "partition")
-
-    def __init__(self, record: Recorded, partition: int = 0, decode: Decode = decode_plain) -> None:
-        self._record, self.partition, self._decode = record, partition, decode
-        self._event = self._context = _UNOPENED
-
-    @property
-    def position(self) -> int:
-        """Its place in its partition of the journal."""
-        return self._record.position
-
-    @property
-    def category(self) -> str:
-        """Of the aggregate that it happened to."""
-        return self._record.stream.category
-
-    @property
-    def id(self) -> str:
-        """Of the aggregate that it happened to."""
-        return self._record.stream.id
-
-    @property
-    def version(self) -> int:
-        """Its place in its stream."""
-        return self._record.version
-
-    @property
-    def type(self) -> str:
-        """The name that `@event` gave it."""
-        return self._record.type
-
-    @property
-    def payload(self) -> bytes:
-        """Its fields, as a MessagePack map."""
-        return self._record.payload
-
-    @property
-    def event(self) -> Any:
-        """The event itself. Raises `CodecError` for a payload that its class cannot take."""
-        if self._event is _UNOPENED:
-            self._event = self._decode(self._record.payload)
-        return self._event
-
-    @property
-    def context(self) -> Context:
-        """Of its command. Raises `CodecError` for one that is damaged."""
-        if self._context is _UNOPENED:
-            record = self._record
-            self._context = Context.decode(record.command_id, record.recorded_at, record.metadata)
-        context: Context = self._context
-        return context
-
-    @property
-    def recorded_at(self) -> datetime:
-        """When its command ran, aware, UTC."""
-        return self.context.now
-
-    @property
-    def metadata(self) -> Mapping[str, Any]:
-        """What the caller added."""
-        return self.context.metadata
-
-    @property
-    def record(self) -> Recorded:
-        """As the journal holds it."""
-        return self._record
-
-    def __repr__(self) -> str:
-        return f"<{self.category}<{self.id}@{self.version}> {self.type} at {self.partition}:{self.position}>"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, RecordedEvent) and (self.partition, self._record) == (other.partition, other._record)
-
-    def __hash__(self) -> int:
-        return hash((self.partition, self._record.position))
 
 
 def opened(recorded: Recorded, definition: Definition | None, partition: int) -> RecordedEvent:

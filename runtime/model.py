@@ -1,0 +1,86 @@
+"""Read models: the database that a projection writes to, as its handlers and its checkpoint see it.
+
+The same small interface for SQLite and PostgreSQL. SQL has `?` for its values in both. All calls are plain ones that
+block, made by one thread of the projection's own, so that a page of events costs one hop to that thread and not one
+per statement.
+
+A transaction is everything between `begin` and `commit`. One in which a statement was refused cannot be committed any
+more, also where the handler has caught the error: what it meant to do beside is not known.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from .model_errors import StatementRefused
+
+__all__ = ["Model", "Row", "check_statement"]
+
+Row: TypeAlias = tuple[Any, ...]
+
+_OURS = re.compile(
+    r"\s*(BEGIN|START|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE|PREPARE|ATTACH|DETACH|PRAGMA|VACUUM|SET)\b", re.I
+)
+
+
+class Model(ABC):
+    """A connection to a read model, made and used by one thread. `name`: for errors and logs, without a password."""
+
+    gathers = False
+    """Whether statements wait for those after them, so that one may be refused only when its event is past."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._refused: StatementRefused | None = None  # what spoilt the transaction under way
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Start a transaction. Raises `ReadModelUnavailable`."""
+
+    @abstractmethod
+    def commit(self) -> None:
+        """Make it durable. Raises `StatementRefused` if anything in it was, and `ReadModelUnavailable`: then what
+        became of it is unknown."""
+
+    @abstractmethod
+    def rollback(self) -> None:
+        """Undo it. Never raises; a connection that cannot is closed."""
+
+    @abstractmethod
+    def execute(self, sql: str, values: Sequence[Any]) -> None:
+        """Run a statement; what it returns is of no interest. Raises `StatementRefused`, at once or, where the model
+        gathers, at a later call."""
+
+    @abstractmethod
+    def fetch(self, sql: str, values: Sequence[Any]) -> list[Row]:
+        """Run a statement and return its rows. It sees all that was executed before."""
+
+    @abstractmethod
+    def lock(self, name: str) -> None:
+        """Until the end of the transaction, let nobody else past who locks the same name."""
+
+    @abstractmethod
+    def has_table(self, name: str) -> bool:
+        """Whether something of that name stands there."""
+
+    @property
+    @abstractmethod
+    def closed(self) -> bool:
+        """Whether it is of no use any more: connect again."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go. Never raises."""
+
+    def spoil(self, refused: StatementRefused) -> StatementRefused:
+        """The transaction under way can only be undone now."""
+        self._refused = self._refused or refused
+        return refused
+
+
+def check_statement(sql: str) -> None:
+    """Refuse what would end, or reach out of, the transaction that handler and checkpoint share."""
+    found = _OURS.match(sql)
+    if found is not None:
+        raise StatementRefused(f"{found[1].upper()} is no business of a handler: its transaction is ours", "holdfast")

@@ -1,0 +1,428 @@
+"""The follower of a projection: brings pages from the journal to its thread, and decides about what fails there.
+
+One thread, with the connection to the read model in it; the event loop only hands over pages. A handler may take as
+long as it likes, and the process still answers how it does.
+
+    begin: look ──▶ is it this journal's? ──▶ take a seat, claim ──▶ pages ──▶ …
+                                                │    ▲
+                                                ▼    │ retired: another generation serves now
+                                              build beside it, then swap (`projection_generations`)
+
+Before this: the follower's name was claimed at the journal, and its epoch is ours. After this: the tables are what the
+events up to the checkpoint make of them.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import msgspec
+
+from holdfast.actors.policy import DeadLetter, Retry
+from holdfast.journal.errors import Fenced
+from holdfast.journal.positions import Positions
+from holdfast.journal.records import Followed
+
+from .follower import Desk, Follower, FollowerPhase, FollowerPlan, FollowerStopped, PageFollower, Progress
+from .model import Model
+from .model_errors import ForeignReadModel, ReadModelAhead, ReadModelUnavailable
+from .model_url import ModelUrl
+from .projection_books import BUILDING, Books, Checkpoint, Letter, Retired
+from .projection_definition import ProjectionDefinition, projection_of
+from .projection_generations import Generations, Seat
+from .projector import Failure, Projector, mark_of
+
+__all__ = ["ProjectionFollower", "RebuildProgress", "Replayed", "projection_plans"]
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.1
+AGAIN_FIRST_S, AGAIN_MOST_S = 0.1, 30.0
+
+
+class Replayed(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of dead letters that were replayed: so many are done; these failed again, and stay."""
+
+    done: int
+    failed: tuple[Letter, ...] = ()
+
+
+class RebuildProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a rebuild is: `done` events `of` so many, at a `rate` a second. `finished`: it serves."""
+
+    done: int
+    of: int
+    rate: float
+    finished: bool
+
+    def __add__(self, other: "RebuildProgress") -> "RebuildProgress":
+        return RebuildProgress(
+            done=self.done + other.done,
+            of=self.of + other.of,
+            rate=self.rate + other.rate,
+            finished=self.finished and other.finished,
+        )
+
+
+class _TookOver(Exception):
+    """What was being built beside the serving generation serves now."""
+
+
+class ProjectionFollower(PageFollower):
+    """Follows for one part of a projection. `builds`: not what serves, but the generation of this number, in which the
+    same is being built anew beside it."""
+
+    kind = "projection"
+    methods = frozenset({"dead_letters", "rebuild", "rebuilding", "replay"})
+
+    def __init__(
+        self,
+        cls: type[Any],
+        url: str,
+        part: int = 0,
+        *,
+        builds: int = 0,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        jitter: Callable[[], float] = random.random,
+        connect: Callable[[], Model] | None = None,
+    ) -> None:
+        """`url`: of the read model. `connect`: another way to it, for tests."""
+        self._definition: ProjectionDefinition = projection_of(cls)
+        self._again: Callable[[int], ProjectionFollower] = lambda generation: ProjectionFollower(
+            cls, url, part, builds=generation, pause=pause, jitter=jitter, connect=connect
+        )
+        self._part, self._builds, self._pause, self._jitter = part, builds, pause, jitter
+        self._name = self._definition.owner(part)
+        self._connect = connect or ModelUrl.parse(url).open
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=self._name)
+        self._model: Model | None = None
+        self._projector: Projector | None = None
+        self._desk: Desk | None = None
+        self._builder: asyncio.Task[None] | None = None
+        self._build_progress: Progress | None = None
+        self._build_problem = ""
+        self._turned = asyncio.Event()
+
+    # -- its life ------------------------------------------------------------------------------------------------
+
+    async def run(self, desk: Desk) -> None:
+        self._desk = desk
+        try:
+            while True:
+                self._projector = None
+                self._turned.clear()
+                try:
+                    await self._run_until_turned(desk)
+                except Retired:
+                    if self._builds:
+                        raise
+        finally:
+            await _end(self._builder)
+            self._builder = None
+
+    async def close(self) -> None:
+        await _end(self._builder)
+        with suppress(RuntimeError):  # closed twice
+            await self._in_thread(self._disconnect)
+        self._thread.shutdown(wait=False)
+
+    async def begin(self, desk: Desk) -> Positions:
+        await self._verify(desk, await self._in_thread(self._look))
+        seat = await self._in_thread(self._take_seat, len(desk.parts))
+        if seat.rebuilds:
+            builder = self._start_builder(desk, seat.rebuilds)
+            if seat.sealed:
+                await asyncio.wait({builder})
+                seat = await self._in_thread(self._take_seat, len(desk.parts))
+        projector = self._projector = await self._in_thread(self._claim, seat, desk.owner, desk.epoch)
+        desk.progress.details.update(generation=float(seat.generation), building=float(seat.state == BUILDING))
+        desk.progress.dead_letters = len(await self._in_thread(projector.letters))
+        return Positions(tuple(projector.positions[each] for each in range(len(desk.parts))))
+
+    async def take(self, desk: Desk, partition: int, page: Followed) -> int:
+        assert self._projector is not None, "it has begun"
+        done = 0
+        while True:
+            taken = await self._in_thread(self._projector.take, partition, page.events, page.reached)
+            done += taken.events
+            if taken.failure is None:
+                return done
+            await self._decide(desk.progress, taken.failure)
+
+    async def _run_until_turned(self, desk: Desk) -> None:
+        """Until another generation serves, or something fails."""
+        tasks: list[asyncio.Task[Any]] = [
+            asyncio.create_task(each) for each in (super().run(desk), self._turned.wait(), self._take_over(desk))
+        ]
+        pages, turned, _ = tasks
+        try:
+            waiting = set(tasks)
+            while pages in waiting and turned in waiting:
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+        finally:
+            for task in tasks:
+                await _end(task)
+
+    async def _take_over(self, desk: Desk) -> None:
+        """While this builds: see whether it can take the place of what serves."""
+        while self._projector is None or self._projector.state == BUILDING:
+            await asyncio.sleep(LOOK_S)
+            if self._projector is not None and self._projector.state == BUILDING:
+                seals = desk.progress.phase is FollowerPhase.LIVE
+                if await self._in_thread(self._try_swap, self._projector, seals):
+                    log.info("%s: generation %d serves now", self._name, self._projector.generation)
+        desk.progress.details["building"] = 0.0
+        if self._builds:
+            raise _TookOver(self._name)
+
+    # -- what fails ----------------------------------------------------------------------------------------------
+
+    async def _decide(self, progress: Progress, failure: Failure) -> None:
+        """What the policy says about an event that failed alone. Nothing is held while it waits."""
+        policy = self._definition.options.on_error
+        recorded = failure.recorded
+        problem = f"{recorded.type} at position {recorded.position} ({recorded.stream}): {failure.error}"
+        progress.errors += 1
+        if isinstance(policy, Retry) and failure.tries <= policy.times:
+            log.warning("%s: %s; tried again", self._name, problem)
+            progress.retries += 1
+            progress.turn(FollowerPhase.RETRYING, problem)
+            await self._pause(policy.pause_s(failure.tries) * (0.5 + self._jitter()))
+        elif isinstance(policy, DeadLetter) or (isinstance(policy, Retry) and policy.then == "dead letter"):
+            log.error("%s: %s; set aside as a dead letter\n%s", self._name, problem, failure.traceback)
+            assert self._projector is not None, "it has begun"
+            await self._in_thread(self._projector.set_aside, failure)
+            progress.dead_letters += 1
+        else:
+            log.error("%s: %s\n%s", self._name, problem, failure.traceback)
+            raise FollowerStopped(self._name, problem)
+        progress.turn(FollowerPhase.CATCHING_UP)
+
+    # -- what it is asked ----------------------------------------------------------------------------------------
+
+    async def dead_letters(self) -> list[Letter]:
+        """What this part has set aside, in the order of the journal."""
+        return await self._in_thread(self._seated().letters)
+
+    async def replay(self, which: Sequence[tuple[int, int]] | None = None) -> Replayed:
+        """Have the handlers run for dead letters, all of this part's or those at these places (partition, position).
+        What succeeds is a dead letter no longer, in one transaction with what the handler did."""
+        projector, desk = self._seated(), self._desk
+        assert desk is not None, "it runs"
+        letters = await self._in_thread(projector.letters)
+        done, failed = 0, list[Letter]()
+        for letter in letters:
+            if which is not None and (letter.partition, letter.position) not in {tuple(each) for each in which}:
+                continue
+            page = await desk.parts[letter.partition].read_all(after=letter.position - 1, limit=1)
+            failure = await self._in_thread(projector.replay, letter.partition, page[0], letter.tries)
+            done += failure is None
+            if failure is not None:
+                failed.append(letter._replace(error=failure.error, traceback=failure.traceback, tries=failure.tries))
+        desk.progress.dead_letters = len(await self._in_thread(projector.letters))
+        return Replayed(done=done, failed=tuple(failed))
+
+    async def rebuild(self) -> int:
+        """Begin to build this version anew, beside what serves; or go on with it. The number of the generation."""
+        desk = self._desk
+        self._seated()
+        assert desk is not None, "it runs"
+        seat = await self._in_thread(self._begin_rebuild, len(desk.parts))
+        self._start_builder(desk, seat.generation)
+        return seat.generation
+
+    async def rebuilding(self, generation: int) -> RebuildProgress:
+        """How far that is. Raises `FollowerStopped` if it was given up."""
+        desk, progress = self._desk, self._build_progress
+        assert desk is not None, "it runs"
+        rows = await self._in_thread(self._look)
+        mine = [row for row in rows if (row.generation, row.part) == (generation, self._part)]
+        of = sum(desk.progress.heads)
+        if any(row.generation >= generation and row.state != BUILDING for row in rows):
+            return RebuildProgress(done=of, of=of, rate=0.0, finished=True)
+        if not mine:
+            raise FollowerStopped(self._name, f"the rebuild was given up: {self._build_problem or 'another one began'}")
+        done = sum(row.position for row in mine)
+        return RebuildProgress(done=done, of=max(of, done), rate=progress.rate if progress else 0.0, finished=False)
+
+    def _seated(self) -> Projector:
+        if self._projector is None:
+            raise ReadModelUnavailable(self._name, "its projection has not begun yet, or has stopped")
+        return self._projector
+
+    # -- building anew -------------------------------------------------------------------------------------------
+
+    def _start_builder(self, desk: Desk, generation: int) -> "asyncio.Task[None]":
+        if self._builder is None or self._builder.done():
+            self._build_progress, self._build_problem = Progress(len(desk.parts)), ""
+            building = replace(desk, progress=self._build_progress)
+            self._builder = asyncio.create_task(self._build(building, self._again(generation)))
+        return self._builder
+
+    async def _build(self, desk: Desk, builder: "ProjectionFollower") -> None:
+        """Another follower of the same part, on the next generation, until that serves or is given up."""
+        pause_s = AGAIN_FIRST_S
+        try:
+            while True:
+                try:
+                    return await builder.run(desk)
+                except _TookOver:
+                    return self._turned.set()
+                except FollowerStopped as error:
+                    log.error("%s: the rebuild is given up: %s", self._name, error)
+                    self._build_problem = error.problem
+                    return await builder.abandon()
+                except (Retired, Fenced) as error:  # given up elsewhere; so is what started it
+                    self._build_problem = self._build_problem or str(error)
+                    return None
+                except Exception as error:
+                    log.warning("%s: the rebuild failed, and goes on in a while", self._name, exc_info=error)
+                    self._build_problem = f"{type(error).__name__}: {error}"
+                await self._pause(pause_s * (0.5 + self._jitter()))
+                pause_s = min(2 * pause_s, AGAIN_MOST_S)
+        finally:
+            await builder.close()
+
+    async def abandon(self) -> None:
+        """Give up what this builds."""
+        await self._in_thread(self._abandon, self._builds)
+
+    # -- the journal ---------------------------------------------------------------------------------------------
+
+    async def _verify(self, desk: Desk, rows: Sequence[Checkpoint]) -> None:
+        """At each checkpoint the journal has the event that was there. Raises `ReadModelAhead`, `ForeignReadModel`."""
+        for row in rows:
+            if row.part != self._part or row.position == 0 or row.partition >= len(desk.parts):
+                continue
+            part = desk.parts[row.partition]
+            place = f"position {row.position} of partition {row.partition}"
+            head = await part.head()
+            if head < row.position:
+                problem = f"its read model is at {place}, and the journal ends at {head}"
+                raise ReadModelAhead(self._name, f"{problem}: it was restored from an older copy, or is another one")
+            found = await part.read_all(after=row.position - 1, limit=1)
+            if not found or found[0].position != row.position or mark_of(found[0]) != row.mark:
+                raise ForeignReadModel(
+                    self._name, f"its read model was made from a journal with another event at {place}"
+                )
+
+    # -- in its thread -------------------------------------------------------------------------------------------
+
+    async def _in_thread(self, work: Callable[..., T], *args: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
+
+    def _connected(self) -> Model:
+        if self._model is None or self._model.closed:
+            self._disconnect()
+            self._model = self._connect()
+            Books(self._model, self._definition.name).prepare()
+        return self._model
+
+    def _disconnect(self) -> None:
+        model, self._model = self._model, None
+        if model is not None:
+            model.close()
+
+    def _look(self) -> list[Checkpoint]:
+        model = self._connected()
+        model.begin()
+        try:
+            return Books(model, self._definition.name).rows()
+        finally:
+            model.rollback()
+
+    def _take_seat(self, partitions: int) -> Seat:
+        deciding = self._generations(partitions)
+        return self._decided(lambda: deciding.join(self._builds) if self._builds else deciding.take_seat())
+
+    def _begin_rebuild(self, partitions: int) -> Seat:
+        return self._decided(self._generations(partitions).begin_rebuild)
+
+    def _try_swap(self, projector: Projector, seals: bool) -> bool:
+        deciding = self._generations(len(projector.positions))
+        model, generation = self._connected(), projector.generation
+        model.begin()
+        try:
+            if not deciding.near(generation, seals=seals):
+                return False
+        finally:
+            model.rollback()
+        serves = self._decided(lambda: deciding.try_swap(generation, seals=seals))
+        if serves:
+            projector.serve()
+        return serves
+
+    def _abandon(self, generation: int) -> None:
+        self._decided(lambda: self._generations(0).abandon(generation))
+
+    def _generations(self, partitions: int) -> Generations:
+        return Generations(self._definition, self._connected(), partitions)
+
+    def _decided(self, work: Callable[[], T]) -> T:
+        """In one transaction."""
+        model = self._connected()
+        model.begin()
+        try:
+            result = work()
+            model.commit()
+        except BaseException:
+            model.rollback()
+            raise
+        return result
+
+    def _claim(self, seat: Seat, owner: str, epoch: int) -> Projector:
+        definition, model = self._definition, self._connected()
+        books = Books(model, definition.name)
+        claimed = self._decided(lambda: books.claim(seat.generation, self._part, owner, epoch, definition.code))
+        return Projector(
+            definition,
+            model,
+            generation=seat.generation,
+            state=seat.state,
+            part=self._part,
+            owner=owner,
+            epoch=epoch,
+            positions=claimed,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Make:
+    """Makes the follower of a part, in its process."""
+
+    cls: type[Any]
+    url: str = field(repr=False)  # there may be a password in it
+    part: int
+
+    def __call__(self) -> Follower:
+        return ProjectionFollower(self.cls, self.url, self.part)
+
+
+def projection_plans(cls: type[Any], url: str) -> list[FollowerPlan]:
+    """The followers of a projection class over a read model. Raises `DefinitionError`, `ReadModelUrlError`."""
+    definition, model = projection_of(cls), ModelUrl.parse(url)
+    return [
+        FollowerPlan(
+            name=definition.owner(part),
+            code=f"{definition.code} {model.url.redacted}",
+            make=_Make(cls, model.text, part),
+        )
+        for part in range(definition.parts)
+    ]
+
+
+async def _end(task: "asyncio.Task[Any] | None") -> None:
+    if task is not None:
+        task.cancel()
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # told already, or of no interest any more

@@ -1,0 +1,304 @@
+"""The projector: one page of events after the other into the tables, with the checkpoint, all in one thread.
+
+    begin ──▶ checkpoint moves ──▶ handlers, in the order of the events ──▶ commit
+                 │                      │                                     │
+              fenced, retired        one raises                            in doubt
+                 ▼                      ▼                                     ▼
+              nothing was written    nothing was written: the page is      the checkpoint tells, when it is
+                                     taken apart, until the event that     claimed again
+                                     fails stands alone
+
+A crash anywhere leaves the tables as they were at the checkpoint. What fails alone is handed to whoever knows the
+policy; the events before it have been committed, those after it have not been looked at.
+
+Before this: the follower got a page. After this: the page is in the tables, or up to the event that fails.
+"""
+
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from holdfast.actors.context import Context
+from holdfast.actors.recorded import RecordedEvent
+from holdfast.journal.codec import digest
+from holdfast.journal.errors import Fenced
+from holdfast.journal.records import Recorded
+from holdfast.journal.rows import name_checksum
+
+from .model import Model
+from .model_errors import ReadModelUnavailable, StatementRefused
+from .projection_books import SERVING, Books, Letter, Retired, letter_of
+from .projection_definition import EventHandler, ProjectionDefinition
+
+__all__ = ["Failure", "Projector", "Taken", "mark_of"]
+
+UNWRITTEN_MAX = 10_000
+"""Events that are none of its business, and for which alone its checkpoint is not moved: as many are read again."""
+TRACEBACK_MAX = 8000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """An event whose handler failed, alone in its transaction. `tries`: how often that was by now."""
+
+    partition: int
+    recorded: Recorded
+    error: str
+    traceback: str
+    tries: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What became of a page: so many events are committed; all, unless one failed."""
+
+    events: int
+    failure: Failure | None = None
+
+
+class _HandlerFailed(Exception):
+    """A handler raised, at this place of the events of its transaction. None: the commit was refused."""
+
+    def __init__(self, at: int | None, error: BaseException) -> None:
+        super().__init__(at, error)
+        self.at, self.error = at, error
+
+
+class Projector:
+    """Writes one generation of a projection's tables, for one part of it, as one owner. Used by one thread."""
+
+    def __init__(
+        self,
+        definition: ProjectionDefinition,
+        model: Model,
+        *,
+        generation: int,
+        state: str,
+        part: int,
+        owner: str,
+        epoch: int,
+        positions: dict[int, int],
+        wall: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """`positions`: of its checkpoints, which it has claimed, by partition. `wall`: ns since 1970 UTC."""
+        self.generation, self.state, self.positions = generation, state, positions
+        self._definition, self._model, self._books = definition, model, Books(model, definition.name)
+        self._part, self._owner, self._epoch, self._wall = part, owner, epoch, wall
+        self._handlers = definition.handlers
+        self._tries: dict[int, tuple[int, int]] = {}  # by partition: the event that failed last, and how often
+        self._projection: Any = object.__new__(definition.type)
+        self._projection.__dict__.update(_model=model, _names={})
+        self._turn(state)
+
+    def take(self, partition: int, events: Sequence[Recorded], reached: int) -> Taken:
+        """Take in a page that ends at `reached`; what is done already is passed over. Raises `Fenced`, `Retired`,
+        `ReadModelUnavailable`."""
+        after = self.positions[partition]
+        mine = self._mine(events, after)
+        if not mine and self.state == SERVING and reached - after < UNWRITTEN_MAX:
+            return Taken(events=0)
+        mark = mark_of(events[-1]) if events else ""
+        waiting = _pieces(mine, reached, mark, self._suspect(partition, mine))
+        done = 0
+        while waiting:
+            some, to, mark = waiting.pop()
+            try:
+                self._run(partition, some, to, mark)
+                done += len(some)
+            except _HandlerFailed as failed:
+                if not some:
+                    raise failed.error from None
+                if len(some) == 1:
+                    return Taken(events=done, failure=self._failure(partition, some[0], failed.error))
+                waiting += _pieces(some, to, mark, self._culprit(some, failed))
+        return Taken(events=done)
+
+    def serve(self) -> None:
+        """Its generation has taken over."""
+        self._turn(SERVING)
+
+    def set_aside(self, failure: Failure) -> None:
+        """Keep the event that failed as a dead letter, and be past it, in one transaction."""
+        letter = self._letter(failure)
+
+        def keep() -> None:
+            self._books.set_aside(self.generation, self._part, letter)
+
+        self._transact(failure.partition, letter.position, mark_of(failure.recorded), keep)
+
+    def letters(self) -> list[Letter]:
+        """What was set aside."""
+        return self._read(lambda: self._books.letters(self.generation, self._part))
+
+    def replay(self, partition: int, recorded: Recorded, tries: int) -> Failure | None:
+        """Have the handler run for an event that was set aside, and strike out its letter, in one transaction. What
+        fails stays set aside, with the newer error."""
+        try:
+            self._stand(partition, lambda: self._deliver(partition, recorded), recorded)
+        except _HandlerFailed as failed:
+            failure = self._described(partition, recorded, failed.error, tries + 1)
+            letter = self._letter(failure)
+            self._stand(partition, lambda: self._books.set_aside(self.generation, self._part, letter))
+            return failure
+        return None
+
+    # -- transactions --------------------------------------------------------------------------------------------
+
+    def _run(self, partition: int, events: Sequence[Recorded], to: int, mark: str) -> None:
+        """The hot path: these events and the checkpoint, or nothing."""
+        at: int | None = None
+        self._begin_at(partition, to, mark)
+        try:
+            handlers, projection = self._handlers, self._projection
+            for at, recorded in enumerate(events):  # noqa: B007  where it was when it failed
+                handler = handlers[recorded.type]
+                event = handler.codec.decode(recorded.payload)
+                if handler.takes_record:
+                    handler.function(projection, event, _opened(recorded, partition, event))
+                else:
+                    handler.function(projection, event)
+            at = None
+            self._model.commit()
+        except ReadModelUnavailable:
+            self._model.rollback()
+            raise
+        except BaseException as error:  # also SystemExit: a handler does not end the process, it fails
+            self._model.rollback()
+            raise _HandlerFailed(at, error) from error
+        self.positions[partition] = to
+
+    def _transact(self, partition: int, to: int, mark: str, work: Callable[[], None]) -> None:
+        """A transaction that moves the checkpoint, for work of our own."""
+        self._begin_at(partition, to, mark)
+        try:
+            work()
+            self._model.commit()
+        except BaseException:
+            self._model.rollback()
+            raise
+        self.positions[partition] = to
+
+    def _stand(self, partition: int, work: Callable[[], None], replayed: Recorded | None = None) -> None:
+        """A transaction that leaves the checkpoint where it is. `replayed`: whose letter it strikes out."""
+        self._model.begin()
+        try:
+            self._turn(self._books.stand(self.generation, self._part, partition, self._owner, self._epoch))
+            if replayed is not None:
+                self._books.take_back(self.generation, partition, replayed.position)
+            work()
+            self._model.commit()
+        except (ReadModelUnavailable, Fenced, Retired):
+            self._model.rollback()
+            raise
+        except BaseException as error:
+            self._model.rollback()
+            raise _HandlerFailed(0, error) from error
+
+    def _begin_at(self, partition: int, to: int, mark: str) -> None:
+        """A transaction whose checkpoint has moved already: from here on nobody else moves it."""
+        self._model.begin()
+        try:
+            after = self.positions[partition]
+            state = self._books.advance(
+                self.generation, self._part, partition, self._owner, self._epoch, after, to, mark
+            )
+        except BaseException:
+            self._model.rollback()
+            raise
+        if state != self.state:
+            self._turn(state)
+
+    def _read(self, query: Callable[[], list[Letter]]) -> list[Letter]:
+        self._model.begin()
+        try:
+            return query()
+        finally:
+            self._model.rollback()
+
+    # -- events --------------------------------------------------------------------------------------------------
+
+    def _turn(self, state: str) -> None:
+        """Be in this state: the tables are called otherwise while they are being built."""
+        self.state = state
+        names = self._definition.names(self.generation, serving=state == SERVING)
+        self._projection.__dict__["_names"].update(names)
+
+    def _mine(self, events: Sequence[Recorded], after: int) -> list[Recorded]:
+        handlers, parts = self._handlers, self._definition.parts
+        mine = [recorded for recorded in events if recorded.type in handlers]
+        if parts > 1:
+            mine = [recorded for recorded in mine if name_checksum(recorded.stream) % parts == self._part]
+        if mine and mine[0].position <= after:  # of a page whose first part is committed
+            mine = [recorded for recorded in mine if recorded.position > after]
+        return mine
+
+    def _deliver(self, partition: int, recorded: Recorded) -> None:
+        handler: EventHandler | None = self._handlers.get(recorded.type)
+        if handler is not None:  # else it was declared when it failed, and is not any more
+            event = handler.codec.decode(recorded.payload)
+            record = (_opened(recorded, partition, event),) if handler.takes_record else ()
+            handler.function(self._projection, event, *record)
+
+    # -- what fails ----------------------------------------------------------------------------------------------
+
+    def _suspect(self, partition: int, events: Sequence[Recorded]) -> list[int]:
+        """Where to cut, so that the event that failed last time is tried alone again before the others."""
+        position, _ = self._tries.get(partition, (0, 0))
+        return [1] if events and events[0].position == position else []
+
+    def _culprit(self, events: Sequence[Recorded], failed: _HandlerFailed) -> list[int]:
+        """Where to cut events of which one failed: around it, or in the middle where it may be any of them."""
+        late = failed.at is None or (self._model.gathers and isinstance(failed.error, StatementRefused))
+        return [len(events) // 2] if late or failed.at is None else [failed.at, failed.at + 1]
+
+    def _failure(self, partition: int, recorded: Recorded, error: BaseException) -> Failure:
+        position, tries = self._tries.get(partition, (0, 0))
+        tries = tries + 1 if position == recorded.position else 1
+        self._tries[partition] = (recorded.position, tries)
+        return self._described(partition, recorded, error, tries)
+
+    def _described(self, partition: int, recorded: Recorded, error: BaseException, tries: int) -> Failure:
+        shown = "".join(traceback.format_exception(error))
+        return Failure(
+            partition=partition,
+            recorded=recorded,
+            error=f"{type(error).__name__}: {error}"[:TRACEBACK_MAX],
+            traceback=shown[-TRACEBACK_MAX:],
+            tries=tries,
+        )
+
+    def _letter(self, failure: Failure) -> Letter:
+        return letter_of(
+            failure.recorded,
+            failure.partition,
+            failure.error,
+            failure.traceback,
+            failure.tries,
+            self._wall() // 1000,
+        )
+
+
+def mark_of(recorded: Recorded) -> str:
+    """By which an event is known again: another journal has another one in its place."""
+    named = f"{recorded.stream}\0{recorded.version}\0{recorded.command_id}\0{recorded.recorded_at}"
+    return digest(named.encode("utf-8", "surrogatepass"))
+
+
+def _pieces(events: list[Recorded], to: int, mark: str, cuts: Sequence[int]) -> list[tuple[list[Recorded], int, str]]:
+    """The events cut into transactions, each with the checkpoint that it moves to; the one to be done first is last."""
+    if not events:
+        return [(events, to, mark)]
+    bounds = sorted({0, *cuts, len(events)})
+    pieces: list[tuple[list[Recorded], int, str]] = []
+    for start, end in pairwise(bounds):
+        last = events[end - 1]
+        upto = (to, mark) if end == len(events) else (last.position, mark_of(last))
+        pieces.append((events[start:end], *upto))
+    return pieces[::-1]
+
+
+def _opened(recorded: Recorded, partition: int, event: Any) -> RecordedEvent:
+    return RecordedEvent(recorded, partition, lambda _: event)
