@@ -4,6 +4,7 @@ from holdfast.actors import Aggregate, Rejected, command, event, on, query
 """
 
 from .aggregate import Aggregate, command, event, on, query
+from .clock import VirtualClock
 from .context import Context
 from .errors import (
     AggregateError,
@@ -21,6 +22,11 @@ from .errors import (
     UnhandledEvent,
     UnknownCommand,
 )
+from .handlers import apply
+from .policy import DeadLetter, Retry, Stop
+from .reaction import Reaction
+from .recorded import RecordedEvent
+from .reminders import PendingReminder, ReminderCancelled, ReminderFired, ReminderSet
 
 __all__ = [
     "Aggregate",
@@ -28,6 +34,7 @@ __all__ = [
     "CallCycle",
     "CommandAborted",
     "Context",
+    "DeadLetter",
     "DeadlineExceeded",
     "DefinitionError",
     "HydrationFailed",
@@ -35,10 +42,20 @@ __all__ = [
     "NotInCommand",
     "NotSerializable",
     "Overloaded",
+    "PendingReminder",
+    "Reaction",
+    "RecordedEvent",
     "Rejected",
+    "ReminderCancelled",
+    "ReminderFired",
+    "ReminderSet",
+    "Retry",
     "StateChangedOutsideHandler",
+    "Stop",
     "UnhandledEvent",
     "UnknownCommand",
+    "VirtualClock",
+    "apply",
     "command",
     "event",
     "on",

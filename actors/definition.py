@@ -26,19 +26,23 @@ from .emits import emitted_classes
 from .errors import DefinitionError, HydrationFailed
 from .events import event_codec, event_name
 from .fields import State, own_fields, user_classes
-from .handlers import handled_by
+from .handlers import applied_by, correlated_by, handled_by
 from .likeness import difference
 from .options import Options
 from .place import place_of, visible_names
+from .reacting import REACT, ReactionSpec, correlation_problem, reacting_with
+from .reminders import HANDLERS, carry, holdfast_fire, holdfast_fired, uncarried
+from .timers import holdfast_ring
 
 if TYPE_CHECKING:
     from .aggregate import Aggregate
 
-__all__ = ["CommandSpec", "Definition", "EventSpec", "check_class", "definition_of"]
+__all__ = ["SYSTEM_COMMANDS", "CommandSpec", "Definition", "EventSpec", "check_class", "definition_of"]
 
 Names: TypeAlias = Mapping[str, Any]
 
-RESERVED = frozenset({"emit", "_id", "_version", "_unit", "_handling"})
+RESERVED = frozenset({"emit", "_id", "_version", "_unit", "_handling", "_reminders"})
+OUR_PREFIX = "holdfast_"
 UNUSABLE = frozenset({"__init__", "__new__", "__slots__", "__setattr__", "__delattr__", "__getattribute__"})
 
 
@@ -77,7 +81,11 @@ class CommandSpec:
 
 
 class Definition:
-    """One aggregate type: its commands, its events, its state. Immutable; not picklable; see `definition_of`."""
+    """One aggregate type: its commands, its events, its state. Immutable; not picklable; see `definition_of`.
+
+    `commands`, `events`: those that its users wrote. `served`, `applied`, `events_by_name`: these and our own, which no
+    reference has. `reactions`: the events of the journal that a `Reaction` reacts to, by name; else empty.
+    """
 
     def __init__(self, cls: "type[Aggregate]", frame: FrameType | None = None) -> None:
         """`frame`: where the class statement is being executed, while it is. Raises `DefinitionError`, and
@@ -90,9 +98,12 @@ class Definition:
         _check_overrides(cls)
         names = visible_names(frame, cls)
         self.commands = self._read_commands(names)
+        self.reactions = self._read_reactions(names) if cls.__holdfast_reacts__ else {}
+        self.served = {**self.commands, **SYSTEM_COMMANDS, **self._reacting()}
         self._state = State(cls, names, frame)
         self.events = self._read_events(names)
-        self.events_by_name = {spec.name: spec for spec in self.events.values()}
+        self.applied = {**self.events, **SYSTEM_EVENTS}
+        self.events_by_name = {spec.name: spec for spec in self.applied.values()}
         if not self.options.abstract:
             self._check_emits()
 
@@ -140,22 +151,23 @@ class Definition:
             state["_handling"] = False
 
     def encode_state(self, instance: "Aggregate") -> bytes:
-        """The fields as MessagePack: a snapshot's payload. Raises `CodecError`."""
-        return self._state.encode(instance.__dict__)
+        """The fields, and what reminders are pending, as MessagePack: a snapshot's payload. Raises `CodecError`."""
+        return carry(self._state.encode(instance.__dict__), instance)
 
     def restore(self, instance: "Aggregate", payload: bytes, version: int = 0) -> None:
-        """Put the fields of a snapshot taken at `version` into a new instance. Raises `CodecError`."""
-        instance.__dict__.update(self._state.decode(payload))
+        """Put what a snapshot taken at `version` holds into a new instance. Raises `CodecError`."""
+        instance.__dict__.update(self._state.decode(uncarried(payload, instance)))
         instance.__dict__["_version"] = version
 
     def same_state(self, one: "Aggregate", other: "Aggregate") -> bool:
-        """Whether all fields are equal, types included."""
+        """Whether all fields and pending reminders are equal, types included."""
         return not self.state_difference(one, other)
 
     def state_difference(self, one: "Aggregate", other: "Aggregate") -> str:
-        """Where the fields of two instances part, in words; empty if nowhere."""
+        """Where the fields and pending reminders of two instances part, in words; empty if nowhere."""
         values, others = one.__dict__, other.__dict__
-        return next(filter(None, (difference(values[n], others[n], n) for n in self._state.fields)), "")
+        apart = next(filter(None, (difference(values[n], others[n], n) for n in self._state.fields)), "")
+        return apart or difference(values.get("_reminders", {}), others.get("_reminders", {}), "reminders")
 
     # -- fingerprints --------------------------------------------------------------------------------------------
 
@@ -164,8 +176,9 @@ class Definition:
         """Of a snapshot: equal if the same events make the same state. It covers the structure of the state, its
         first values and the handlers, so that a corrected handler replays instead of trusting what the old one
         made."""
-        handlers = self._with_methods(self.events_by_name[name].handler for name in sorted(self.events_by_name))
-        events = [self.events_by_name[name].type for name in sorted(self.events_by_name)]
+        own = sorted(self.events.values(), key=lambda spec: spec.name)
+        handlers = self._with_methods(spec.handler for spec in own)
+        events = [spec.type for spec in own]
         start = self.encode_state(self.new(""))
         made = behaviour_of(*handlers, *events, module=self.type.__module__)
         return digest(f"{self._state.codec.schema} {start.hex()} {made}".encode())
@@ -173,7 +186,17 @@ class Definition:
     @functools.cached_property
     def code(self) -> str:
         """Of everything that this aggregate does; another one means that running hosts are out of date."""
-        return digest(f"{self.schema} {behaviour_of(self.type, module=self.type.__module__)}".encode())
+        module = self.type.__module__
+        made = [self.schema, behaviour_of(self.type, module=module)]
+        made += [self.reactions[name].code(module) for name in sorted(self.reactions)]
+        if self.reactions:
+            made.append(repr(self.type.__holdfast_on_error__))
+        return digest(" ".join(made).encode())
+
+    @functools.cached_property
+    def uses_reminders(self) -> bool:
+        """Whether the code of any of its methods mentions `remind`. What functions beside the class do is not seen."""
+        return any("remind" in names_in(code) for thing in self._attributes.values() for code in codes_of(thing))
 
     def _with_methods(self, functions: Iterable[Callable[..., Any]]) -> list[Any]:
         """These, and the methods and properties of the class that they use, and those that these use."""
@@ -202,19 +225,14 @@ class Definition:
         return {name: self._command_spec(name, command, names) for name, command in commands.items()}
 
     def _command_spec(self, name: str, command: Command[..., Any, Any], names: Names) -> CommandSpec:
-        function = command.function
-        signature = inspect.signature(function)
-        parameters = list(signature.parameters.values())[1:]
-        return CommandSpec(
-            name=name,
-            function=function,
-            is_query=command.is_query,
-            is_async=inspect.iscoroutinefunction(function),
-            reply=PLAIN_REPLY if command.is_query else self._reply_codec(name, function, names),
-            owner=self.type.__name__,
-            signature=signature.replace(parameters=parameters),
-            positional=_positional(parameters),
-        )
+        reply = PLAIN_REPLY if command.is_query else self._reply_codec(name, command.function, names)
+        return _spec_of(name, command.function, reply, self.type.__name__, is_query=command.is_query)
+
+    def _reacting(self) -> dict[str, CommandSpec]:
+        if not self.reactions:
+            return {}
+        function = reacting_with(self.category, self.reactions)
+        return {REACT: _spec_of(REACT, function, PLAIN_REPLY, self.type.__name__)}
 
     def _reply_codec(self, name: str, function: Any, names: Names) -> Codec[Any]:
         what = f"reply of {self.type.__name__}.{name}"
@@ -229,7 +247,8 @@ class Definition:
         specs: dict[type, EventSpec] = {}
         named: dict[str, EventSpec] = {}
         for method, function in self._attributes.items():
-            for event in handled_by(function) or ():
+            self._check_kind(method, function)
+            for event in self._applied_by(function):
                 spec = self._event_spec(method, function, event, names)
                 other = named.get(spec.name)
                 if event in specs:
@@ -241,29 +260,87 @@ class Definition:
                 specs[event] = named[spec.name] = spec
         return specs
 
+    def _read_reactions(self, names: Names) -> dict[str, ReactionSpec]:
+        specs: dict[str, ReactionSpec] = {}
+        for method, function in self._attributes.items():
+            for event, by in zip(handled_by(function), correlated_by(function), strict=True):
+                name = self._event_name(method, function, event, "@on")
+                if name in specs:
+                    first = specs[name].handler.__name__
+                    raise self._error(method, f"{event.__name__} is reacted to by {first} already", function)
+                takes_record = self._takes_record(method, function)
+                if problem := correlation_problem(event, by):
+                    raise self._error(method, problem, function)
+                codec = self._event_codec(method, function, event, names)
+                specs[name] = ReactionSpec(
+                    name=name, type=event, codec=codec, handler=function, takes_record=takes_record, by=by
+                )
+        if not specs and not self.options.abstract:
+            raise DefinitionError(
+                self.type.__qualname__, "reacts to nothing: it has no @on method", place_of(self.type)
+            )
+        return specs
+
+    def _applied_by(self, function: Any) -> tuple[Any, ...]:
+        """In a reaction `@on` does not apply an event, it reacts to one."""
+        own = applied_by(function)
+        return own if self.type.__holdfast_reacts__ else (*own, *handled_by(function))
+
+    def _check_kind(self, method: str, function: Any) -> None:
+        if self.type.__holdfast_reacts__:
+            if applied_by(function) and handled_by(function):
+                raise self._error(method, "one method cannot both react (@on) and change state (@apply)", function)
+        elif any(by is not None for by in correlated_by(function)):
+            problem = "by= says which instance of a Reaction an event is for; an aggregate has its own events only"
+            raise self._error(method, problem, function)
+
     def _event_spec(self, method: str, function: Any, event: Any, names: Names) -> EventSpec:
+        what = "@apply" if event in applied_by(function) else "@on"
+        if event in SYSTEM_EVENTS:
+            raise self._error(method, f"{event.__name__} is an event of our own, and is applied already", function)
+        name = self._event_name(method, function, event, what)
+        self._check_handler(method, function, f"an {what} method")
+        return EventSpec(
+            name=name, type=event, codec=self._event_codec(method, function, event, names), handler=function
+        )
+
+    def _event_name(self, method: str, function: Any, event: Any, what: str) -> str:
         name = event_name(event)
         if name is None:
-            problem = f"@on takes event classes, and {getattr(event, '__name__', repr(event))} is none"
+            problem = f"{what} takes event classes, and {getattr(event, '__name__', repr(event))} is none"
             raise self._error(method, f'{problem}; is @event("…") missing?', function)
-        self._check_handler(method, function)
+        if not isinstance(function, FunctionType):
+            raise self._error(method, f"{what} belongs on a method, not on a {type(function).__name__}")
+        return name
+
+    def _event_codec(self, method: str, function: Any, event: Any, names: Names) -> Codec[Any]:
         try:
-            return EventSpec(name=name, type=event, codec=event_codec(event, names), handler=function)
+            return event_codec(event, names)
         except UnresolvedType:
             raise
         except CodecError as error:
             problem = f"event {event.__qualname__} cannot be serialized: {error.problem}"
             raise self._error(method, problem, function) from error
 
-    def _check_handler(self, method: str, function: Any) -> None:
-        if not isinstance(function, FunctionType):
-            raise self._error(method, f"@on belongs on a method, not on a {type(function).__name__}")
+    def _check_handler(self, method: str, function: Any, what: str) -> None:
         if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
-            raise self._error(method, "an @on method applies an event at once: a plain def", function)
+            raise self._error(method, f"{what} applies an event at once: a plain def", function)
         try:
             inspect.signature(function).bind(None, None)
         except TypeError:
-            raise self._error(method, "an @on method takes self and the event, nothing else", function) from None
+            raise self._error(method, f"{what} takes self and the event, nothing else", function) from None
+
+    def _takes_record(self, method: str, function: Any) -> bool:
+        """Whether a method that reacts can be called with the record of the event as well."""
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise self._error(method, "an @on method of a reaction is a def or an async def, no generator", function)
+        signature = inspect.signature(function)
+        for arguments in ((None, None, None), (None, None)):
+            with contextlib.suppress(TypeError):
+                signature.bind(*arguments)
+                return len(arguments) == 3
+        problem = "an @on method of a reaction takes self, the event and, if it wants, its record; nothing else"
+        raise self._error(method, problem, function)
 
     def _check_emits(self) -> None:
         for name, value in self._attributes.items():
@@ -271,14 +348,14 @@ class Definition:
             for emitted in emitted_classes(function) if isinstance(function, FunctionType) else ():
                 if emitted in self.events:
                     continue
-                missing = f"no @on({emitted.__name__}) method applies it"
+                missing = f"no {self._applies}({emitted.__name__}) method applies it"
                 if event_name(emitted) is None:
                     missing = 'it is no event; is @event("…") missing?'
                 raise self._error(name, f"emits {emitted.__qualname__}, but {missing}", function)
 
     def _hydration_failed(self, id: str, recorded: Fact | Recorded, error: Exception) -> HydrationFailed:
         if recorded.type not in self.events_by_name:
-            problem = f"no @on method of {self.type.__qualname__} applies {recorded.type!r}"
+            problem = f"no {self._applies} method of {self.type.__qualname__} applies {recorded.type!r}"
         elif isinstance(error, CodecError):
             problem = str(error)
         else:
@@ -286,12 +363,31 @@ class Definition:
             problem = f"{handler} raised {type(error).__name__}: {error}"
         return HydrationFailed(f"{self.category}/{id}", recorded.version, recorded.position, problem)
 
+    @property
+    def _applies(self) -> str:
+        return "@apply" if self.type.__holdfast_reacts__ else "@on"
+
     def _error(self, name: str, problem: str, function: Any = None) -> DefinitionError:
         place = place_of(self.type if function is None else function)
         return DefinitionError(f"{self.type.__qualname__}.{name}", problem, place)
 
 
-PLAIN_REPLY = Codec[Any](Any, "reply")
+def _spec_of(
+    name: str, function: Callable[..., Any], reply: Codec[Any], owner: str, *, is_query: bool = False
+) -> CommandSpec:
+    signature = inspect.signature(function)
+    parameters = list(signature.parameters.values())[1:]
+    return CommandSpec(
+        name=name,
+        function=function,
+        is_query=is_query,
+        is_async=inspect.iscoroutinefunction(function),
+        reply=reply,
+        owner=owner,
+        signature=signature.replace(parameters=parameters),
+        positional=_positional(parameters),
+    )
+
 
 _definitions: WeakKeyDictionary[type, Definition] = WeakKeyDictionary()
 _building = threading.RLock()
@@ -342,6 +438,9 @@ def _check_names(cls: type, frame: FrameType | None) -> None:
             value = vars(base).get(name)
             if name in RESERVED:
                 raise DefinitionError(f"{cls.__qualname__}.{name}", "this name is ours", place_of(cls, frame))
+            if name.startswith(OUR_PREFIX):
+                problem = f"names that start with {OUR_PREFIX!r} are ours"
+                raise DefinitionError(f"{cls.__qualname__}.{name}", problem, place_of(cls, frame))
             if name in UNUSABLE and base.__module__ != "typing":
                 problem = "an aggregate starts from the defaults of its fields, and changes by events only"
                 raise DefinitionError(f"{cls.__qualname__}.{name}", problem, place_of(value or cls, frame))
@@ -352,13 +451,15 @@ def _check_overrides(cls: type) -> None:
     bases = user_classes(cls)
     for index, base in enumerate(bases):
         for name, value in vars(base).items():
-            if not isinstance(value, FunctionType) or handled_by(value):
+            if not isinstance(value, FunctionType) or handled_by(value) or applied_by(value):
                 continue
             inherited = next((vars(b)[name] for b in bases[index + 1 :] if name in vars(b)), None)
             if isinstance(inherited, Command):
                 problem = f"overrides the {'query' if inherited.is_query else 'command'} without being one"
             elif handled_by(inherited):
                 problem = "overrides an @on method without @on"
+            elif applied_by(inherited):
+                problem = "overrides an @apply method without @apply"
             else:
                 continue
             raise DefinitionError(f"{cls.__qualname__}.{name}", problem, place_of(value))
@@ -373,3 +474,18 @@ def _positional(parameters: Sequence[inspect.Parameter]) -> range:
         return range(0)
     required = sum(p.default is inspect.Parameter.empty for p in places)
     return range(required, len(places) + 1)
+
+
+PLAIN_REPLY = Codec[Any](Any, "reply")
+
+SYSTEM_EVENTS: Mapping[type, EventSpec] = {
+    event: EventSpec(name=str(event_name(event)), type=event, codec=event_codec(event, {}), handler=handler)
+    for event, handler in HANDLERS.items()
+}
+"""Events that every aggregate applies."""
+
+SYSTEM_COMMANDS: Mapping[str, CommandSpec] = {
+    function.__name__: _spec_of(function.__name__, function, PLAIN_REPLY, "Aggregate")
+    for function in (holdfast_fire, holdfast_fired, holdfast_ring)
+}
+"""Commands that every aggregate carries out and no reference has."""

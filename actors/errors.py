@@ -5,7 +5,7 @@
     ├── Rejected                           a command said no; nothing was written. Subclass it for your domain
     └── AggregateError
         ├── NotSerializable                an event, a reply or state does not survive MessagePack
-        ├── UnhandledEvent                 a command emitted an event that no @on method applies
+        ├── UnhandledEvent                 a command emitted an event that none of its methods applies
         ├── StateChangedOutsideHandler     a command or query assigned to a field instead of emitting an event
         ├── NotInCommand                   emit() outside a running command
         ├── CommandAborted             a command raised what ends processes or tasks, not commands
@@ -75,14 +75,15 @@ class NotSerializable(AggregateError):
 
 
 class UnhandledEvent(AggregateError):
-    """A command emitted an event that no `@on` method applies. Nothing was written."""
+    """A command emitted an event that no method applies: no `@on`, or, in a reaction, no `@apply`. Nothing was
+    written."""
 
     def __init__(self, aggregate: str, event: str) -> None:
         super().__init__(aggregate, event)
         self.aggregate, self.event = aggregate, event
 
     def __str__(self) -> str:
-        return f"{self.aggregate} emitted {self.event}, which none of its @on methods applies"
+        return f"{self.aggregate} emitted {self.event}, which none of its methods applies (@on; in a reaction @apply)"
 
 
 class StateChangedOutsideHandler(AggregateError):

@@ -26,14 +26,14 @@ from .place import place_of_field
 
 __all__ = ["State", "own_fields", "user_classes"]
 
-OURS = f"{__name__.rpartition('.')[0]}.aggregate"
+OURS = tuple(f"{__name__.rpartition('.')[0]}.{module}" for module in ("aggregate", "reaction"))
 MISSING = dataclasses.MISSING
 SHARED = (list, dict, set, bytearray)
 
 
 def user_classes(cls: type) -> list[type]:
     """The class and its bases, nearest first, as far as users wrote them."""
-    return [base for base in cls.__mro__ if base.__module__ not in (OURS, "builtins", "typing")]
+    return [base for base in cls.__mro__ if base.__module__ not in (*OURS, "builtins", "typing")]
 
 
 def own_fields(cls: type) -> frozenset[str]:

@@ -2,7 +2,7 @@
 
     class Transfers(Reaction, on_error=Retry(times=5, then="stop")): ...
 
-Failures that say themselves that the same may succeed later (`retryable`: a host that is away, a full queue, a deadline)
+Failures that say that the same may succeed later (`retryable`: a host that is away, a full queue, a deadline)
 are no business of a policy: they are tried again for as long as it takes.
 """
 

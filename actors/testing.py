@@ -9,11 +9,19 @@ a snapshot; so state that was changed outside a handler, also inside a list, is 
 replies and state that do not survive MessagePack. These checks fail as `AssertionError`s that say what differs.
 
 An async command runs to its end inside `.when`; in a test that is async itself, await the outcome.
+
+Reactions get events of the journal in the place of commands:
+
+    outcome = given(Transfers, id="t1", peers={(Account, "alice"): given(Account, Opened(9))}).when_event(
+        Requested("t1", "alice", "bob", 5)
+    )
+    assert outcome.commands == [Sent(Account, "alice", "withdraw", (5,))]
 """
 
 import asyncio
 import inspect
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, TypeVar, cast
 
@@ -24,11 +32,15 @@ from holdfast.journal.records import Recorded, StreamId
 from .aggregate import Aggregate
 from .context import Context
 from .definition import CommandSpec, Definition, EventSpec, definition_of
+from .derived import derived_id
 from .errors import Rejected, UnhandledEvent, UnknownCommand
+from .events import event_name
 from .likeness import difference
+from .reacting import REACT, arguments_of, key_of
+from .reminders import PendingReminder, pending_in
 from .unit import Unit
 
-__all__ = ["DoesNotSurvive", "Given", "NotFromEvents", "Outcome", "When", "given"]
+__all__ = ["DoesNotSurvive", "Given", "NotForThis", "NotFromEvents", "Outcome", "Sent", "When", "given"]
 
 A = TypeVar("A", bound=Aggregate)
 
@@ -39,6 +51,23 @@ class NotFromEvents(AssertionError):
 
 class DoesNotSurvive(AssertionError):
     """An event, a reply or state comes back from MessagePack as something else."""
+
+
+class NotForThis(AssertionError):
+    """An event does not reach the reaction that it was given to: no `@on` names it, or it is for another instance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A command that a command has sent to another aggregate. `key`: its id there, by which it acts once; two that
+    differ in nothing else are equal."""
+
+    type: type[Any]
+    id: str
+    method: str
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    key: str = field(default="", compare=False)
 
 
 def given(
@@ -100,12 +129,62 @@ class Given(Generic[A]):
 
     def run(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> "Outcome[A]":
         """The outcome of one command or query."""
-        run = self.start(name, args, kwargs)
+        return self._outcome(self.start(name, args, kwargs))
+
+    def _outcome(self, run: "_Run[A]") -> "Outcome[A]":
         if not run.command.is_async:
             return run.finish()
         if _in_event_loop():
             return cast("Outcome[A]", Pending(run))
         return asyncio.run(run.finish_async())
+
+    def when_event(
+        self,
+        event: Any,
+        *,
+        id: str | None = None,
+        category: str = "test",
+        version: int = 1,
+        partition: int = 0,
+        position: int = 1,
+        command_id: str = "test",
+        metadata: Mapping[str, Any] | None = None,
+    ) -> "Outcome[A]":
+        """The outcome of an event of the journal that reaches this reaction. `id`, `category`, `version`: of the stream
+        that it is of; the id is the reaction's own if not given. `partition`, `position`: its place, from which the
+        keys of what is sent follow. `command_id`, `metadata`: of the command that it is from.
+
+        Raises `NotForThis`."""
+        spec = self.definition.reactions.get(event_name(type(event)) or "")
+        if spec is None:
+            raise NotForThis(f"{self.definition.category} has no @on for {type(event).__name__}")
+        from_caller = Context(
+            command_id=command_id, correlation_id=command_id, metadata=metadata or {}, recorded_at=self._recorded_at
+        )
+        recorded = Recorded(
+            position=position,
+            stream=StreamId(category, self._id if id is None else id),
+            version=version,
+            type=spec.name,
+            payload=_encoded(spec, event),
+            command_id=command_id,
+            recorded_at=self._recorded_at,
+            metadata=from_caller.encoded,
+        )
+        goes_to = spec.goes_to(spec.opened(recorded, partition))
+        if goes_to != self._id:
+            whose = "none" if goes_to is None else f"{goes_to!r}"
+            raise NotForThis(f"{event!r} is for {whose}, and this is {self._id!r}")
+        context = Context(
+            command_id=key_of(self.definition.category, partition, position),
+            correlation_id=command_id,
+            causation_id=command_id,
+            metadata=metadata or {},
+            recorded_at=self._recorded_at,
+            chain=(f"{self.definition.category}/{self._id}",),
+            keyed=True,
+        )
+        return self._outcome(_Run(self, self.definition.served[REACT], arguments_of(recorded, partition), {}, context))
 
     def start(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> "_Run[A]":
         """One command or query, not run yet. Raises `UnknownCommand`, and `TypeError` for wrong arguments."""
@@ -113,7 +192,7 @@ class Given(Generic[A]):
         if command is None:
             raise UnknownCommand(self.definition.category, name)
         command.check(args, kwargs)
-        return _Run(self, command, args, kwargs)
+        return _Run(self, command, args, kwargs, self.context())
 
     def context(self) -> Context:
         """Of the next command."""
@@ -122,9 +201,13 @@ class Given(Generic[A]):
             command_id=f"test-{number}",
             correlation_id=f"test-{number}",
             metadata=self._metadata,
-            recorded_at=0 if self._at is None else int(self._at.timestamp() * 1_000_000),
+            recorded_at=self._recorded_at,
             chain=(f"{self.definition.category}/{self._id}",),
         )
+
+    @property
+    def _recorded_at(self) -> int:
+        return 0 if self._at is None else int(self._at.timestamp() * 1_000_000)
 
     def after(self, emitted: Sequence[tuple[EventSpec, bytes]], peers: "_Peers") -> "Given[A]":
         """The same aggregate, some events later."""
@@ -169,12 +252,15 @@ class Outcome(Generic[A]):
     """What a command did.
 
     `events`: what it emitted; empty when it was rejected. `rejection`: the exception that it raised, None if it
-    did not. `state`: the instance after it, which is the one before it when it was rejected.
+    did not. `state`: the instance after it, which is the one before it when it was rejected. `commands`: those that
+    it has sent to others, in order, also when it was rejected: they had their effect.
     """
 
-    def __init__(self, after: Given[A], events: list[Any], reply: Any, rejection: Exception | None) -> None:
+    def __init__(
+        self, after: Given[A], events: list[Any], reply: Any, rejection: Exception | None, commands: Sequence[Sent] = ()
+    ) -> None:
         self.after, self._reply = after, reply
-        self.events, self.rejection = events, rejection
+        self.events, self.rejection, self.commands = events, rejection, list(commands)
         self.state: A = after.state
         self.version = after.version
 
@@ -193,6 +279,15 @@ class Outcome(Generic[A]):
     def when(self) -> When[A]:
         """The next command, on the aggregate as this one left it."""
         return self.after.when
+
+    @property
+    def reminders(self) -> Mapping[str, PendingReminder]:
+        """What reminders are pending now, by name."""
+        return pending_in(self.state)
+
+    def when_event(self, event: Any, **where: Any) -> "Outcome[A]":
+        """The next event of the journal, on the reaction as this one left it: `Given.when_event`."""
+        return self.after.when_event(event, **where)
 
     def peer(self, type: type[Any], id: str) -> Given[Any]:
         """A peer given as `given(…)`, as the command left it."""
@@ -219,11 +314,18 @@ class Pending(Generic[A]):
 class _Run(Generic[A]):
     """One command on its way: runs it, then holds the instance against what the events say."""
 
-    def __init__(self, given: Given[A], command: CommandSpec, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        given: Given[A],
+        command: CommandSpec,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        context: Context,
+    ) -> None:
         self.given, self.command = given, command
         self._args, self._kwargs = args, kwargs
         self._peers = given.peers.copied()
-        self._unit = _CheckedUnit(given.definition, given.state, command, given.context(), self._peers)
+        self._unit = _CheckedUnit(given.definition, given.state, command, context, self._peers)
 
     def finish(self) -> Outcome[A]:
         try:
@@ -245,7 +347,7 @@ class _Run(Generic[A]):
         if isinstance(error, AssertionError) or (isinstance(error, HoldfastError) and not isinstance(error, Rejected)):
             raise error
         self._check_state()
-        return Outcome(self.given.after([], self._peers), [], None, error)
+        return Outcome(self.given.after([], self._peers), [], None, error, self._unit.noted)
 
     def _returned(self, reply: Any) -> Outcome[A]:
         self._check_state()
@@ -254,7 +356,7 @@ class _Run(Generic[A]):
         after = self.given.after(self._unit.emitted, self._peers)
         self._check_snapshot(after.state)
         events = [spec.codec.decode(payload) for spec, payload in self._unit.emitted]
-        return Outcome(after, events, reply, None)
+        return Outcome(after, events, reply, None, self._unit.noted)
 
     def _check_state(self) -> None:
         """The instance, after all the command did to it, against the events alone."""
@@ -286,28 +388,60 @@ class _Run(Generic[A]):
 
 
 class _CheckedUnit(Unit):
-    """A unit of work that also looks whether what it is given to emit comes back as it was."""
+    """A unit of work that also looks whether what it is given to emit comes back as it was, and notes what it sends."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.noted: list[Sent] = []
 
     def emit(self, event: Any) -> None:
         super().emit(event)
         _check_same(*self.emitted[-1], event)
 
+    def reach(self, type: type[Any], id: str) -> Any:
+        return _Reached(super().reach(type, id), type, id, self)
+
 
 def _survived(definition: Definition, event: Any) -> tuple[EventSpec, bytes]:
-    spec = definition.events.get(event.__class__)
+    spec = definition.applied.get(event.__class__)
     if spec is None:
         raise UnhandledEvent(definition.category, type(event).__qualname__)
+    return spec, _encoded(spec, event)
+
+
+def _encoded(spec: Any, event: Any) -> bytes:
+    """An event as bytes, which come back as what they were."""
     try:
-        payload = spec.codec.encode(event)
+        payload: bytes = spec.codec.encode(event)
         _check_same(spec, payload, event)
     except CodecError as error:
         raise DoesNotSurvive(f"event {spec.name} cannot be stored: {error.problem}") from error
-    return spec, payload
+    return payload
 
 
 def _check_same(spec: EventSpec, payload: bytes, event: Any) -> None:
     if apart := difference(event, spec.codec.decode(payload)):
         raise DoesNotSurvive(f"event {spec.name} does not survive the journal: {apart}")
+
+
+class _Reached:
+    """A reference as the command gets it: notes the commands that are sent over it, under the ids that they have."""
+
+    def __init__(self, peer: Any, type: type[Any], id: str, caller: _CheckedUnit) -> None:
+        self._peer, self._type, self._id, self._caller = peer, type, id, caller
+
+    def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
+        call = getattr(self._peer, name)
+        spec = definition_of(self._type).commands.get(name)
+
+        async def noted(*args: Any, **kwargs: Any) -> Any:
+            if spec is not None and not spec.is_query:
+                category = definition_of(self._type).category
+                key = derived_id(self._caller, category, self._id, name, args, kwargs)
+                self._caller.noted.append(Sent(self._type, self._id, name, args, kwargs, key))
+            return await call(*args, **kwargs)
+
+        return noted
 
 
 class _Peers:

@@ -18,7 +18,7 @@ from weakref import WeakSet
 from holdfast.actors.aggregate import Aggregate
 from holdfast.actors.calls import Kind, Trace
 from holdfast.actors.definition import CommandSpec, Definition, definition_of
-from holdfast.actors.fingerprint import fingerprint
+from holdfast.actors.derived import derived_id
 from holdfast.actors.host import HostStatistics
 from holdfast.actors.unit import CALLER, Unit
 from holdfast.journal.errors import HoldfastError
@@ -50,6 +50,8 @@ class Target:
     timeout_s: float | None = None
     metadata: Mapping[str, Any] | None = None
     linearizable: bool = False
+    trace: Trace | None = None
+    """Where its calls come from, if they are sent on account of an event and not by a command or a client."""
 
 
 class Dispatcher:
@@ -179,7 +181,7 @@ class Dispatcher:
         if key is not None and not command.is_query:
             command_id, keyed = key, True
         elif caller is not None and not command.is_query:
-            command_id = _derived_id(caller, target, command.name, args, kwargs)
+            command_id = derived_id(caller, target.category, target.id, command.name, args, kwargs)
             keyed, maybe_executed = caller.context.keyed, caller.context.maybe_executed
         else:
             command_id = f"{self._id_prefix}-{next(self._ids)}"
@@ -337,6 +339,8 @@ class Dispatcher:
 
 def _trace(caller: Unit | None, target: Target) -> Trace | None:
     if caller is None:
+        if target.trace is not None:
+            return target.trace
         if target.metadata is None and not target.linearizable:
             return None
         return Trace(metadata=target.metadata or {}, linearizable=target.linearizable)
@@ -348,14 +352,3 @@ def _trace(caller: Unit | None, target: Target) -> Trace | None:
         metadata=dict(context.metadata) | dict(target.metadata or {}),
         linearizable=target.linearizable,
     )
-
-
-def _derived_id(caller: Unit, target: Target, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """The id of a command that a command sends: the same when that one runs again, so it acts once.
-
-    It depends on what is sent, and on how many times the same was sent before, not on the order of different
-    ones: an async command may send several at once.
-    """
-    what = fingerprint(f"{target.category}/{target.id}.{method}", args, kwargs).hex()
-    nth = caller.sent[what] = caller.sent.get(what, 0) + 1
-    return fingerprint(caller.context.command_id, (*caller.context.chain, what, nth), {}).hex()

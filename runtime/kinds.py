@@ -6,6 +6,9 @@ Each kind says in its own file how its declaration becomes plans (one for each p
 from collections.abc import Sequence
 from typing import Any
 
+from holdfast.actors.reaction import Reaction
+
+from . import reaction_follower
 from .follower import FollowerPlan
 
 __all__ = ["names_of", "plans_of"]
@@ -15,6 +18,8 @@ def plans_of(what: Any, *args: Any, **options: Any) -> Sequence[FollowerPlan]:
     """The processes that a declaration asks for. Raises `TypeError` for what declares none."""
     if isinstance(what, FollowerPlan) and not args and not options:
         return (what,)
+    if isinstance(what, type) and issubclass(what, Reaction):
+        return reaction_follower.plans_of(what, *args, **options)
     raise TypeError(f"a projection, a reaction or a publisher can be started, not {what!r}")
 
 
@@ -22,4 +27,6 @@ def names_of(what: Any) -> Sequence[str]:
     """What its followers are called."""
     if isinstance(what, FollowerPlan):
         return (what.name,)
+    if isinstance(what, type) and issubclass(what, Reaction):
+        return (reaction_follower.follower_name(what),)
     raise TypeError(f"a projection, a reaction or a publisher has followers, not {what!r}")

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from holdfast.actors.clock import MACHINE, Clock
 from holdfast.actors.definition import definition_of
 from holdfast.actors.host import Host
 from holdfast.journal.client import JournalClient
@@ -71,9 +72,9 @@ class JournalResident(Resident):
     """A journal server, of one partition, under its namespace's name."""
 
     methods = frozenset({
-        "append", "claim", "confirm", "describe", "find_keyed", "find_replies", "follow", "head",
-        "list_snapshots", "list_streams", "load", "ping", "read_all", "read_stream", "register", "save_snapshots",
-        "statistics", "stop",
+        "append", "claim", "confirm", "describe", "due_reminders", "find_checkpoint", "find_keyed", "find_replies",
+        "follow", "head", "list_snapshots", "list_streams", "load", "ping", "read_all", "read_stream", "register",
+        "save_checkpoint", "save_snapshots", "statistics", "stop",
     })  # fmt: skip
 
     def __init__(self, spec: JournalSpec, partition: int = 0) -> None:
@@ -120,10 +121,11 @@ class HostResident(Resident):
         pack: Callable[[Any], Any],
         on_gone: Callable[[], None],
         now: Callable[[], float] = time.monotonic,
-        wall: Callable[[], int] = time.time_ns,
+        wall: Callable[[], int] | None = None,
+        clock: Clock = MACHINE,
     ) -> None:
         """`cluster`: as this process sees it. `home`: what references carry along from here. `on_gone`: ends this
-        resident's process. `now`, `wall`: its clocks, in seconds and in ns since 1970 UTC."""
+        resident's process. `now`, `wall`, `clock`: see `Host`."""
         definition = definition_of(spec.type)
         journal = journal_over(ways_to(cluster, spec.journal, spec.config), spec.config)
         self._dispatcher = Dispatcher(
@@ -140,6 +142,7 @@ class HostResident(Resident):
             pack=pack,
             now=now,
             wall=wall,
+            clock=clock,
             on_gone=on_gone,
             exits_when_empty=spec.dedicated,
         )

@@ -431,7 +431,7 @@ def a_call_without_an_answer_is_called_done(right: Any) -> Any:
     return lambda self, session, answers: right(self, session, [told(*answer) for answer in answers])
 
 
-@defect(dispatcher_module, "_derived_id", within=150, focus=("host killed", "journal dies at commit"))
+@defect(dispatcher_module, "derived_id", within=150, focus=("host killed", "journal dies at commit"))
 def what_a_command_sends_gets_new_ids_each_time(right: Any) -> Any:
     """A command that runs again sends its commands again."""
     numbers = itertools.count()

@@ -1,0 +1,118 @@
+"""The follower of a reaction: reads the journal, and has each event reach the instance that it is for.
+
+    await runtime.start(Transfers)
+    await runtime.ask(Transfers, "dead_letters")
+
+An event is delivered as a command that carries a key made from the event's place in the journal. The instance remembers
+that key with what it did, so a delivery is safe to repeat, and everything here may be: a crash before a delivery, after
+it, after its answer, before or after the checkpoint, or the loss of the checkpoint, costs work and changes nothing.
+
+**In order.** Events for one instance are delivered one by one, in the order of positions (of several partitions: in
+each). Different instances are served at once (`deliveries.py`).
+
+**Fenced.** A life that was succeeded can still deliver, which does no harm, since its successor's deliveries have the
+same keys; its checkpoints and dead letters are refused.
+
+Before this: events are durable. After this: what follows from them is too.
+"""
+
+import asyncio
+from functools import partial
+from typing import Literal, TypeAlias
+
+from holdfast.actors.definition import definition_of
+from holdfast.actors.reaction import Reaction
+from holdfast.journal.positions import Positions
+from holdfast.journal.records import Checkpoint
+
+from .dead_letters import DeadLetters, Letter
+from .deliveries import Deliveries, Pause
+from .errors import HostUnavailable
+from .follower import Desk, Follower, FollowerPhase, FollowerPlan, FollowerStopped
+
+__all__ = ["After", "ReactionFollower", "follower_name", "plans_of"]
+
+After: TypeAlias = Literal["beginning", "now"] | Positions
+"""Where a reaction begins when it is started for the first time: with the first event of the journal, with the next
+one, or after these positions."""
+
+
+def follower_name(reaction: type[Reaction]) -> str:
+    """What the follower of a reaction is called."""
+    return f"reaction/{definition_of(reaction).category}"
+
+
+def plans_of(reaction: type[Reaction], *, after: After = "beginning") -> tuple[FollowerPlan, ...]:
+    """The one process that a reaction asks for. `after`: where it begins, the first time; later it goes on. Raises
+    `DefinitionError`, `ValueError`."""
+    if not isinstance(after, Positions) and after not in ("beginning", "now"):
+        raise ValueError(f'after is "beginning", "now" or Positions, not {after!r}')
+    definition = definition_of(reaction)
+    make = partial(ReactionFollower, reaction, after)
+    return (FollowerPlan(name=follower_name(reaction), code=definition.code, make=make),)
+
+
+class ReactionFollower(Follower):
+    """Delivers events to the instances of a reaction."""
+
+    kind = "reaction"
+    methods = frozenset({"dead_letters", "replay"})
+
+    def __init__(self, reaction: type[Reaction], after: After = "beginning", *, pause: Pause = asyncio.sleep) -> None:
+        """`after`: where to begin the first time. `pause`: waits so many seconds."""
+        self._reaction, self._after, self._pause = reaction, after, pause
+        self._name = follower_name(reaction)
+        self._deliveries: Deliveries | None = None
+
+    async def run(self, desk: Desk) -> None:
+        """Deliver until cancelled. Raises `FollowerStopped` as the reaction's policy says, and `Fenced`."""
+        letters = DeadLetters(self._name, desk)
+        await letters.load()
+        start = await self._begin(desk)
+        desk.progress.start(start)
+        desk.progress.turn(FollowerPhase.CATCHING_UP)
+        self._deliveries = Deliveries(self._reaction, self._name, desk, letters, start, self._pause)
+        try:
+            await self._deliveries.run()
+        finally:
+            self._deliveries = None
+
+    async def dead_letters(self) -> list[Letter]:
+        """The events that are set aside, oldest first."""
+        return list(self._running().letters.pending.values())
+
+    async def replay(self, partition: int, position: int) -> None:
+        """Deliver an event again that was set aside. Once done, it is no more; what it fails with is raised, and it
+        stays. Raises `NoSuchLetter`."""
+        await self._running().replay(partition, position)
+
+    def _running(self) -> Deliveries:
+        if self._deliveries is None:
+            raise HostUnavailable(self._name, "it is not running just now")
+        return self._deliveries
+
+    # -- where it begins -----------------------------------------------------------------------------------------
+
+    async def _begin(self, desk: Desk) -> Positions:
+        """The checkpoint. The first life ever decides where that is, and has it recorded, so that "now" stays when it
+        was: a position of 0 alone would not tell that there was a decision."""
+        begun = f"{self._name}:begun"
+        if not await desk.parts[0].find_checkpoint(begun):
+            for partition, position in enumerate(await self._first(desk)):
+                await self._save(desk, partition, self._name, position)
+            await self._save(desk, 0, begun, 1)
+        return Positions(tuple([await part.find_checkpoint(self._name) for part in desk.parts]))
+
+    async def _first(self, desk: Desk) -> Positions:
+        if not isinstance(self._after, Positions):
+            now = self._after == "now"
+            return Positions(tuple([await part.head() if now else 0 for part in desk.parts]))
+        if len(self._after) != len(desk.parts):
+            problem = f"it shall begin after {self._after}, and the journal has {len(desk.parts)} partitions"
+            raise FollowerStopped(self._name, problem)
+        return self._after
+
+    @staticmethod
+    async def _save(desk: Desk, partition: int, name: str, position: int) -> None:
+        checkpoint = Checkpoint(name=name, owner=desk.owner, epoch=desk.epoch, position=position)
+        await desk.parts[partition].save_checkpoint(checkpoint)
