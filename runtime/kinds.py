@@ -10,6 +10,9 @@ from holdfast.actors.reaction import Reaction
 
 from . import reaction_follower
 from .follower import FollowerPlan
+from .projection import Projection
+from .projection_definition import projection_of
+from .projection_follower import projection_plans
 
 __all__ = ["names_of", "plans_of"]
 
@@ -20,6 +23,8 @@ def plans_of(what: Any, *args: Any, **options: Any) -> Sequence[FollowerPlan]:
         return (what,)
     if isinstance(what, type) and issubclass(what, Reaction):
         return reaction_follower.plans_of(what, *args, **options)
+    if isinstance(what, type) and issubclass(what, Projection):
+        return projection_plans(what, *args, **options)
     raise TypeError(f"a projection, a reaction or a publisher can be started, not {what!r}")
 
 
@@ -29,4 +34,7 @@ def names_of(what: Any) -> Sequence[str]:
         return (what.name,)
     if isinstance(what, type) and issubclass(what, Reaction):
         return (reaction_follower.follower_name(what),)
+    if isinstance(what, type) and issubclass(what, Projection):
+        definition = projection_of(what)
+        return tuple(map(definition.owner, range(definition.parts)))
     raise TypeError(f"a projection, a reaction or a publisher has followers, not {what!r}")

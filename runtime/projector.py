@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from holdfast.actors.context import Context
 from holdfast.actors.recorded import RecordedEvent
 from holdfast.journal.codec import digest
 from holdfast.journal.errors import Fenced
