@@ -18,7 +18,6 @@ from holdfast.journal.codec import Codec, digest
 from holdfast.journal.records import Recorded, StreamId
 
 from .behaviour import behaviour_of
-from .context import Context
 from .errors import UnknownCommand
 from .handlers import By
 from .recorded import RecordedEvent
@@ -42,16 +41,9 @@ class ReactionSpec:
 
     def opened(self, recorded: Recorded, partition: int) -> RecordedEvent:
         """The event, typed. Raises `CodecError`."""
-        return RecordedEvent(
-            partition=partition,
-            position=recorded.position,
-            category=recorded.stream.category,
-            id=recorded.stream.id,
-            version=recorded.version,
-            type=recorded.type,
-            event=self.codec.decode(recorded.payload),
-            context=Context.decode(recorded.command_id, recorded.recorded_at, recorded.metadata),
-        )
+        opened = RecordedEvent(recorded, partition, self.codec.decode)
+        _ = opened.event, opened.context  # what is damaged is damaged here, before anybody is told of it
+        return opened
 
     def goes_to(self, recorded: RecordedEvent) -> str | None:
         """The id of the instance that the event is for; None: of none. Raises what `by` raises, and `TypeError` for
