@@ -181,13 +181,13 @@ class Given(Generic[A]):
             if plan.every_s is not None:
                 timers[name] = _Set(due_us + round(plan.every_s * 1e6), plan)
             here = here._with(timers=timers)
-            run = _Run(here, self.definition.commands[plan.command], plan.args, plan.kwargs)
+            run = _Run(here, self.definition.commands[plan.command], plan.args, plan.kwargs, here.context())
             return await run.finish_async() if run.command.is_async else run.finish()
-        outcome = await _Run(here, SYSTEM_COMMANDS[FIRE], (name, due_us), {}).finish_async()
+        outcome = await _Run(here, SYSTEM_COMMANDS[FIRE], (name, due_us), {}, here.context()).finish_async()
         if outcome.rejection is None:
             return outcome
         problem = f"{type(outcome.rejection).__name__}: {outcome.rejection}"
-        over = _Run(here, SYSTEM_COMMANDS[GAVE_UP], (name, due_us, problem), {}).finish()
+        over = _Run(here, SYSTEM_COMMANDS[GAVE_UP], (name, due_us, problem), {}, here.context()).finish()
         return Outcome(over.after, [], None, outcome.rejection)
 
     def _with(self, **changed: Any) -> "Given[A]":
