@@ -160,6 +160,20 @@ class BlockingRuntime:
         """See `Runtime.wait_for`."""
         self._loop.wait(self._runtime.wait_for(what, position, timeout_s=timeout_s))
 
+    def dead_letters(self, what: Any) -> list[Any]:
+        """See `Runtime.dead_letters`."""
+        found: list[Any] = self._loop.wait(self._runtime.dead_letters(what))
+        return found
+
+    def replay_dead_letters(self, what: Any, which: Any = None) -> list[Any]:
+        """See `Runtime.replay_dead_letters`."""
+        left: list[Any] = self._loop.wait(self._runtime.replay_dead_letters(what, which))
+        return left
+
+    def rebuild(self, what: Any) -> Iterator[Any]:
+        """See `Runtime.rebuild`; a plain iterator."""
+        return self._each(self._runtime.rebuild(what), lambda progress: progress.aclose())
+
     def statistics(self) -> Any:
         """See `Runtime.statistics`."""
         return self._loop.wait(self._runtime.statistics())

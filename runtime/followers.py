@@ -18,7 +18,7 @@ from holdfast.journal.positions import Positions
 from .cluster import Cluster, FollowerSpec, JournalSpec, Peer, PeerGone
 from .config import Config
 from .errors import NoSuchFollower
-from .follower import FollowerPlan, FollowerStatistics
+from .follower import FollowerPhase, FollowerPlan, FollowerStatistics
 from .placement import Placements
 from .watch import watched
 
@@ -65,6 +65,12 @@ class Followers:
                 found = True
                 await self._retire(peer)
         return found
+
+    async def end_stopped(self, names: Iterable[str]) -> None:
+        """End those of these that have stopped by themselves, for good."""
+        for found in await self.statistics() if (wanted := set(names)) else ():
+            if found.name in wanted and found.phase is FollowerPhase.STOPPED:
+                await self.stop([found.name])
 
     async def ask(self, name: str, method: str, *args: Any, patience_s: float | None = None) -> Any:
         """Ask one what its kind answers; one that is just starting again is waited for. Raises what it raises,

@@ -3,18 +3,17 @@
 Each kind says in its own file how its declaration becomes plans (one for each process), and what these are called.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from holdfast.actors.reaction import Reaction
 
 from . import reaction_follower
 from .follower import FollowerPlan
-from .projection import Projection
-from .projection_definition import projection_of
+from .projection_definition import is_projection, projection_of
 from .projection_follower import projection_plans
 
-__all__ = ["names_of", "plans_of"]
+__all__ = ["formers_of", "names_of", "plans_of"]
 
 
 def plans_of(what: Any, *args: Any, **options: Any) -> Sequence[FollowerPlan]:
@@ -23,7 +22,7 @@ def plans_of(what: Any, *args: Any, **options: Any) -> Sequence[FollowerPlan]:
         return (what,)
     if isinstance(what, type) and issubclass(what, Reaction):
         return reaction_follower.plans_of(what, *args, **options)
-    if isinstance(what, type) and issubclass(what, Projection):
+    if is_projection(what):
         return projection_plans(what, *args, **options)
     raise TypeError(f"a projection, a reaction or a publisher can be started, not {what!r}")
 
@@ -34,7 +33,13 @@ def names_of(what: Any) -> Sequence[str]:
         return (what.name,)
     if isinstance(what, type) and issubclass(what, Reaction):
         return (reaction_follower.follower_name(what),)
-    if isinstance(what, type) and issubclass(what, Projection):
-        definition = projection_of(what)
-        return tuple(map(definition.owner, range(definition.parts)))
+    if is_projection(what):
+        return projection_of(what).owners
     raise TypeError(f"a projection, a reaction or a publisher has followers, not {what!r}")
+
+
+def formers_of(what: Any, names: Iterable[str]) -> Sequence[str]:
+    """Those of these followers that an older version of it had, and that go on until the newer one has caught up."""
+    if not is_projection(what):
+        return ()
+    return [name for name in names if projection_of(what).is_former(name)]

@@ -61,6 +61,11 @@ class Model(ABC):
         """Until the end of the transaction, let nobody else past who locks the same name."""
 
     @abstractmethod
+    def hold_tables(self, names: Sequence[str]) -> None:
+        """Until the end of the transaction, let nobody read or write these tables: they are about to be replaced. Gives
+        up soon, with `ReadModelUnavailable`, rather than have readers wait long, or for each other."""
+
+    @abstractmethod
     def has_table(self, name: str) -> bool:
         """Whether something of that name stands there."""
 
@@ -72,6 +77,11 @@ class Model(ABC):
     @abstractmethod
     def close(self) -> None:
         """Let go. Never raises."""
+
+    def check_unspoilt(self) -> None:
+        """Raise what spoilt the transaction under way, if anything has."""
+        if self._refused is not None:
+            raise self._refused
 
     def spoil(self, refused: StatementRefused) -> StatementRefused:
         """The transaction under way can only be undone now."""

@@ -105,8 +105,6 @@ class PostgresModel(Model):
 
     def commit(self) -> None:
         self._send()
-        if self._refused is not None:
-            raise self._refused
         answer = self._ask(self._connection.execute("COMMIT"))
         self._in_transaction = False
         if answer != "COMMIT":  # the server undoes a transaction that it holds to have failed, and calls that an answer
@@ -135,6 +133,13 @@ class PostgresModel(Model):
     def lock(self, name: str) -> None:
         self.fetch("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", (f"holdfast projection {name}",))
 
+    def hold_tables(self, names: Sequence[str]) -> None:
+        self._send()
+        if names:
+            # Less than the second after which the server would look for deadlocks, and might take it out on a reader.
+            held = f"SET LOCAL lock_timeout = '300ms'; LOCK TABLE {', '.join(names)} IN ACCESS EXCLUSIVE MODE"
+            self._ask(self._connection.execute(held))
+
     def has_table(self, name: str) -> bool:
         return self.fetch("SELECT to_regclass(?) IS NOT NULL", (f'"{name}"',))[0][0] is True
 
@@ -150,6 +155,7 @@ class PostgresModel(Model):
 
     def _send(self) -> None:
         """What was gathered, in its order."""
+        self.check_unspoilt()
         gathered, self._gathered = self._gathered, []
         sql, self._statement = self._statement, ""
         if len(gathered) == 1:

@@ -56,8 +56,7 @@ class SqliteModel(Model):
         self._run("BEGIN IMMEDIATE", ())
 
     def commit(self) -> None:
-        if self._refused is not None:
-            raise self._refused
+        self.check_unspoilt()
         self._run("COMMIT", ())
 
     def rollback(self) -> None:
@@ -68,7 +67,7 @@ class SqliteModel(Model):
             self.close()
 
     def execute(self, sql: str, values: Sequence[Any]) -> None:
-        if sql not in self._checked:
+        if self._refused is not None or sql not in self._checked:
             self._check(sql)
         self._run(sql, values)
 
@@ -81,6 +80,9 @@ class SqliteModel(Model):
 
     def lock(self, name: str) -> None:
         """The transaction has the whole file."""
+
+    def hold_tables(self, names: Sequence[str]) -> None:
+        """Readers have what was there when they began, and need not wait."""
 
     def has_table(self, name: str) -> bool:
         return bool(self.fetch("SELECT 1 FROM sqlite_schema WHERE name = ?", (name,)))
@@ -108,6 +110,7 @@ class SqliteModel(Model):
             raise self._told(error) from error
 
     def _check(self, sql: str) -> None:
+        self.check_unspoilt()
         try:
             check_statement(sql)
         except StatementRefused as refused:

@@ -6,6 +6,7 @@ again, from the class alone, wherever it is needed, and nothing of it hangs on t
 
 import contextlib
 import inspect
+import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -32,6 +33,7 @@ __all__ = [
     "ProjectionKeywords",
     "ProjectionOptions",
     "check_projection",
+    "is_projection",
     "projection_of",
 ]
 
@@ -144,6 +146,11 @@ class ProjectionDefinition:
         """What all its followers are called."""
         return tuple(map(self.owner, range(self.parts)))
 
+    def is_former(self, owner: str) -> bool:
+        """Whether a follower is one of an older version of this."""
+        found = re.fullmatch(rf"projection/{re.escape(self.name)}@(\d+)(?:#\d+)?", owner)
+        return found is not None and int(found[1]) < self.version
+
     def names(self, generation: int, *, serving: bool) -> dict[str, str]:
         """What each table is called in a generation, while that serves and while it is being built."""
         return {name: name if serving else shadow(name, generation) for name in self.tables}
@@ -251,6 +258,11 @@ def projection_of(cls: Any) -> ProjectionDefinition:
             return _definitions.setdefault(cls, ProjectionDefinition(cls))
         except UnresolvedType as error:
             raise DefinitionError(cls.__qualname__, f"{error.what}: {error.problem}", place_of(cls)) from error
+
+
+def is_projection(cls: Any) -> bool:
+    """Whether it is a class that subclasses `Projection`."""
+    return isinstance(cls, type) and isinstance(getattr(cls, "__holdfast_projection__", None), ProjectionOptions)
 
 
 def check_projection(cls: "type[Projection]", frame: FrameType | None) -> None:

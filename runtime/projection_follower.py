@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 0.1
+LOOK_FIRST_S, LOOK_MOST_S = 0.01, 0.2
 AGAIN_FIRST_S, AGAIN_MOST_S = 0.1, 30.0
 
 
@@ -174,12 +174,17 @@ class ProjectionFollower(PageFollower):
 
     async def _take_over(self, desk: Desk) -> None:
         """While this builds: see whether it can take the place of what serves."""
+        pause_s = LOOK_FIRST_S
         while self._projector is None or self._projector.state == BUILDING:
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LOOK_MOST_S)
             if self._projector is not None and self._projector.state == BUILDING:
                 seals = desk.progress.phase is FollowerPhase.LIVE
-                if await self._in_thread(self._try_swap, self._projector, seals):
-                    log.info("%s: generation %d serves now", self._name, self._projector.generation)
+                try:
+                    if await self._in_thread(self._try_swap, self._projector, seals):
+                        log.info("%s: generation %d serves now", self._name, self._projector.generation)
+                except ReadModelUnavailable as error:  # somebody reads the old tables just now
+                    log.info("%s: its generation cannot take over yet: %s", self._name, error)
         desk.progress.details["building"] = 0.0
         if self._builds:
             raise _TookOver(self._name)
@@ -323,8 +328,13 @@ class ProjectionFollower(PageFollower):
     def _connected(self) -> Model:
         if self._model is None or self._model.closed:
             self._disconnect()
-            self._model = self._connect()
-            Books(self._model, self._definition.name).prepare()
+            model = self._connect()
+            try:
+                Books(model, self._definition.name).prepare()
+            except BaseException:
+                model.close()
+                raise
+            self._model = model
         return self._model
 
     def _disconnect(self) -> None:

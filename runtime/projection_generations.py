@@ -214,6 +214,7 @@ class Generations:
     # -- changing ------------------------------------------------------------------------------------------------
 
     def _swap(self, old: Checkpoint, new: Checkpoint) -> None:
+        self._model.hold_tables(_tables(old))
         for name in _tables(old):
             self._model.execute(f"DROP TABLE {name}", ())
         for name in _tables(new):

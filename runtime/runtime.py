@@ -41,9 +41,10 @@ from .errors import NamespaceConflict
 from .feed import Feeds
 from .follower import FollowerStatistics
 from .followers import Followers
-from .kinds import names_of, plans_of
+from .kinds import formers_of, names_of, plans_of
 from .local import LocalCluster
 from .placement import Dedicated, Placement, Placements
+from .projection_follower import RebuildProgress
 from .recorded import RecordedEvent, opened
 from .ref import Gate, Ref, target
 from .reminders import reminders_plan
@@ -61,6 +62,7 @@ log = logging.getLogger(__name__)
 
 RETIRE_S = 5.0
 ASK_AGAIN_S = 0.1
+REBUILD_LOOK_S = 0.1
 
 
 class Statistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -358,10 +360,13 @@ class Runtime:
         where the cluster does. One that runs already with this very code is left alone; one with other code is
         replaced. Returns when it has started. Raises what its declaration is refused with."""
         await self._followers.start(plans_of(what, *args, **options))
+        await self._followers.end_stopped(formers_of(what, await self._cluster.follower_names()))
 
     async def stop(self, what: Any) -> bool:
-        """End a follower, wherever it was started. Its checkpoint stays. False: it did not run."""
-        return await self._followers.stop(names_of(what))
+        """End a follower, and those of older versions of it, wherever it was started. Its checkpoint stays. False: it
+        did not run."""
+        formers = formers_of(what, await self._cluster.follower_names())
+        return await self._followers.stop([*names_of(what), *formers])
 
     async def wait_for(
         self, what: Any, position: int | Positions | None = None, *, timeout_s: float | None = None
@@ -373,6 +378,32 @@ class Runtime:
         await self._followers.wait_for(
             names_of(what), until, self._config.timeout_s if timeout_s is None else timeout_s
         )
+
+    async def dead_letters(self, what: Any) -> list[Any]:
+        """The events that a follower has set aside, as its `on_error` said: where each is in the journal, what went
+        wrong, and how often it was tried. Raises `NoSuchFollower`."""
+        return [letter for name in names_of(what) for letter in await self._followers.ask(name, "dead_letters")]
+
+    async def replay_dead_letters(self, what: Any, which: Iterable[Any] | None = None) -> list[Any]:
+        """Have the handlers run again for dead letters, all or these; each that succeeds is one no longer, in the
+        transaction of what its handler did. Mind that events after them were handled before. Returns what is left of
+        them. Raises `NoSuchFollower`."""
+        places = None if which is None else [(letter.partition, letter.position) for letter in which]
+        answers = [await self._followers.ask(name, "replay", places) for name in names_of(what)]
+        return [letter for answer in answers for letter in answer.failed]
+
+    async def rebuild(self, what: Any) -> AsyncIterator[RebuildProgress]:
+        """Build the read model of a projection anew from the first event on, beside the one that serves, which goes on
+        until the new one takes its place. Yields how far that is until it has; whoever stops looking does not stop it.
+        Raises `NoSuchFollower`, and `FollowerStopped` if it was given up."""
+        begun = {name: await self._followers.ask(name, "rebuild") for name in names_of(what)}
+        while True:
+            answers = [await self._followers.ask(name, "rebuilding", number) for name, number in begun.items()]
+            progress = sum(answers[1:], start=answers[0])
+            yield progress
+            if progress.finished:
+                return
+            await asyncio.sleep(REBUILD_LOOK_S)
 
     async def statistics(self) -> Statistics:
         """What the journal holds, and what the hosts and followers of this namespace hold and have done."""

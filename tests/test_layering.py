@@ -39,7 +39,7 @@ def test_file_imports_only_its_own_layer_and_below(path: Path) -> None:
 
 @each_file
 def test_only_the_seams_import_what_they_seal_off(path: Path) -> None:
-    """Ray and aiosqlite can be replaced, simulated or left out by changing one file each (PostgreSQL: one of journals, one of read models)."""
+    """Ray and the drivers can be replaced, simulated or left out by changing one file each; two for PostgreSQL."""
     tops = {m.split(".")[0] for m in imports(path)}
     for package, seams in SEAMS.items():
         if str(path.relative_to(ROOT)) not in seams:

@@ -16,7 +16,11 @@ HERE = str(Path(__file__).parent)
 sys.path.insert(0, HERE)  # `hf_bank` is imported by its name here, and by the hosts, which inherit the variable
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [HERE, os.environ.get("PYTHONPATH", "")]))
 
+if (TESTS := str(Path(__file__).parents[1])) not in sys.path:
+    sys.path.append(TESTS)
+
 import hf_support  # noqa: E402
+import postgres_server  # noqa: E402
 import ray  # noqa: E402
 
 from holdfast.runtime import Runtime  # noqa: E402
@@ -108,3 +112,13 @@ def world(ray_cluster: None, tmp_path: Path, request: pytest.FixtureRequest) -> 
         yield world
     finally:
         world.clear()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def model_url(request: Any, tmp_path: Path) -> str:
+    """A read model that nobody has used, in either database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'read.db'}"
+    server = postgres_server.server()
+    where = f"{postgres_server.USER}@:{server.port}/{postgres_server.DATABASE}"
+    return f"postgres://{where}?host={server.folder}&schema={server.schema()}"
