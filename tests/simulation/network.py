@@ -35,12 +35,14 @@ class Life:
 
 @dataclass(eq=False, slots=True)
 class Actor:
-    """A named resident, as the cluster knows it. A host has one life, the journal one after the other.
+    """A named resident, as the cluster knows it. A host has one life, journal and followers one after the other.
 
-    `waiting`: requests that came while it had none. `dead`: it will have none any more. `forgotten`: the cluster
-    believes so, and has told some: `told` says whom, by the name of the process."""
+    `again`: makes the next life of one that comes again. `waiting`: requests that came while it had none. `dead`: it
+    will have none any more. `forgotten`: the cluster believes so, and has told some: `told` says whom, by the name of
+    the process."""
 
     name: str
+    again: Callable[[Process], Resident] | None = None
     life: Life | None = None
     dead: bool = False
     forgotten: bool = False
