@@ -34,7 +34,7 @@ def fired_once(
     *,
     asked: str,
     rang: str,
-    on_disk: Callable[[str, int], int | None] = lambda stream, version: None,
+    on_disk: Callable[[str, int], int] | None = None,
 ) -> Reminded:
     """`streams`: the records of aggregates with reminders, in order of version. `asked`: the type of the event, with
     `name` and `due`, that their commands emit beside setting one; `rang`: that of the event, with `name`, that a
@@ -45,7 +45,7 @@ def fired_once(
         for unit in _units(events):
             _one_command(told, stream, unit, asked, rang)
             for event in unit:
-                _not_early(stream, event, on_disk(stream, event.version))
+                _not_early(stream, event, None if on_disk is None else on_disk(stream, event.version))
     return told
 
 

@@ -26,7 +26,7 @@ from .clock import Clock, Process
 from .faults import Faults
 from .network import PACKER, Actor, Life, Network
 
-__all__ = ["BEGINNING_NS", "Control", "SimulatedCluster", "SimulatedPeer", "WallClock"]
+__all__ = ["BEGINNING_NS", "WALL", "Control", "SimulatedCluster", "SimulatedPeer", "WallClock"]
 
 BEGINNING_NS = 1_700_000_000 * 10**9  # when the world began, by its wall clocks
 

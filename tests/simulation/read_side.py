@@ -8,7 +8,7 @@ what is slow and what is full is met there.
 import asyncio
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -204,8 +204,7 @@ class ReadSide:
         for _, event in events:
             if event.stream.category == "alarm":
                 streams[str(event.stream)].append(event)
-        durable = {(each.stream, each.version): BEGINNING_NS // 1000 + int(each.time * 1e6) for each in _all(disks)}
-        told = fired_once(streams, asked=ASKED, rang=RANG, on_disk=lambda stream, at: durable.get((stream, at)))
+        told = fired_once(streams, asked=ASKED, rang=RANG, on_disk=_times_on_disk(disks[0]))
         index = {
             (str(each.stream), each.name): each.due
             for disk in disks
@@ -244,8 +243,15 @@ def _total(rows: dict[Any, Any], event: Recorded) -> None:
         rows[str(event.stream)] = total + number, events + 1, f"{told},{number}" if events else str(number)
 
 
-def _all(disks: Sequence[Disk]) -> Iterator[Any]:
-    return iter(disks[0].durable)  # what is noted of all of them stands together
+def _times_on_disk(disk: Disk) -> Callable[[str, int], int]:
+    """When an event was on disk, by stream and version. What is noted of all disks stands together."""
+    times: dict[tuple[str, int], int] = {}
+    last: dict[str, int] = defaultdict(int)
+    for each in disk.durable:  # an append at a time, with its last version
+        for version in range(last[each.stream] + 1, each.version + 1):
+            times[each.stream, version] = BEGINNING_NS // 1000 + int(each.time * 1e6)
+        last[each.stream] = each.version
+    return lambda stream, version: times[stream, version]
 
 
 def _here() -> Process:
