@@ -36,7 +36,7 @@ def fired_once(
     rang: str,
     on_disk: Callable[[str, int], int] | None = None,
 ) -> Reminded:
-    """`streams`: the records of aggregates with reminders, in order of version. `asked`: the type of the event, with
+    """`streams`: the records of aggregates with reminders, none of whose commands fails, in order of version. `asked`: the type of the event, with
     `name` and `due`, that their commands emit beside setting one; `rang`: that of the event, with `name`, that a
     reminder's command emits, and no other command does. `on_disk(stream, version)`: when that was durable, in µs since
     1970 UTC, by a clock that nobody here can set. Raises AssertionError, naming stream and version."""
@@ -77,14 +77,10 @@ def _one_command(told: Reminded, stream: str, unit: Sequence[Any], asked: str, r
     wished = sorted((payload["name"], payload["due"]) for type, payload in said if type == asked)
     assert sets == wished, f"{where}: the command asked for {wished}, and set {sets}"
     rings = [payload["name"] for type, payload in said if type == rang]
-    fires = [payload["name"] for type, payload in said if type == FIRED and _runs(payload)]
+    fires = [payload["name"] for type, payload in said if type == FIRED and not payload.get("skipped")]
     assert rings == fires, f"{where}: {rings} rang, and {fires} fired"
     for type, payload in said:
         _fold(told, where, (stream, payload.get("name", "")), type, payload)
-
-
-def _runs(fired: Mapping[str, Any]) -> bool:
-    return not fired.get("skipped") and not fired.get("problem")
 
 
 def _fold(told: Reminded, where: str, which: tuple[str, str], type: str, payload: Mapping[str, Any]) -> None:

@@ -157,16 +157,16 @@ class ReadSide:
         """What they were told and should not have been."""
         return [problem for each in (*self.subscribers, *self.alarm_callers) for problem in each.problems]
 
-    def judge(self, disks: Sequence[Disk], now: float) -> Counter[str]:
-        """Raise AssertionError unless everybody has all that is due to them by now. How much that was, of each part."""
+    def judge(self, disks: Sequence[Disk]) -> Counter[str]:
+        """Raise AssertionError unless everybody has all that is due to them. How much that was, of each part."""
         events = [
             (partition, event)
             for partition, disk in enumerate(disks)
             for event in at_once(disk.image.read_all(limit=READ_MAX))
         ]
-        return Counter({part: getattr(self, f"_judge_{part}")(disks, events, now) for part in self.parts})
+        return Counter({part: getattr(self, f"_judge_{part}")(disks, events) for part in self.parts})
 
-    def _judge_subscription(self, disks: Sequence[Disk], events: list[tuple[int, Recorded]], now: float) -> int:
+    def _judge_subscription(self, disks: Sequence[Disk], events: list[tuple[int, Recorded]]) -> int:
         return sum(
             every_event_once(
                 f"{each.name} ({', '.join(each.wanted.how) or 'everything'})",
@@ -176,14 +176,14 @@ class ReadSide:
             for each in self.subscribers
         )
 
-    def _judge_projection(self, disks: Sequence[Disk], events: list[tuple[int, Recorded]], now: float) -> int:
+    def _judge_projection(self, disks: Sequence[Disk], events: list[tuple[int, Recorded]]) -> int:
         assert self.model is not None, "it has one"
         found: Rows = {}
         if self.model.has_table("totals"):
             found = {id: tuple(row) for id, *row in self.model.rows("SELECT id, total, events, told FROM totals")}
         return equals_fold("totals", found, (event for _, event in events), _total)
 
-    def _judge_reaction(self, disks: Sequence[Disk], events: list[tuple[int, Recorded]], now: float) -> int:
+    def _judge_reaction(self, disks: Sequence[Disk], events: list[tuple[int, Recorded]]) -> int:
         wanted: dict[Effect, int] = defaultdict(int)
         found: list[Effect] = []
         for partition, event in events:
@@ -199,7 +199,7 @@ class ReadSide:
                 found.append((context.causation_id, str(event.stream), ENTERED))
         return effects_once("mirror", wanted, found)
 
-    def _judge_reminder(self, disks: Sequence[Disk], events: list[tuple[int, Recorded]], now: float) -> int:
+    def _judge_reminder(self, disks: Sequence[Disk], events: list[tuple[int, Recorded]]) -> int:
         streams: dict[str, list[Recorded]] = defaultdict(list)
         for _, event in events:
             if event.stream.category == "alarm":
@@ -210,7 +210,7 @@ class ReadSide:
             for disk in disks
             for each in at_once(disk.image.due_reminders(category="alarm", until=LATEST, limit=READ_MAX))
         }
-        nothing_forgotten(told, index, BEGINNING_NS // 1000 + int(now * 1e6))
+        nothing_forgotten(told, index, LATEST)  # nothing repeats any more, so nothing may be left
         self._judge_alarms(streams)
         return told.set + told.fired + told.cancelled
 
