@@ -12,6 +12,7 @@ from holdfast.actors.calls import Kind
 from holdfast.actors.session import Session
 from holdfast.journal.client import JournalClient
 from holdfast.journal.errors import JournalFailed, JournalUnavailable
+from holdfast.journal.wire import decode_followed
 
 
 class LateLink(DirectLink):
@@ -111,3 +112,21 @@ async def test_who_collects_hears_when_nothing_is_left_to_collect() -> None:
     batch.resolve(SimpleNamespace(number=1), Kind.DONE, b"x")  # type: ignore[arg-type]
     assert await asyncio.wait_for(exchange, 5.0) == [(1, Kind.DONE, b"x")]
     assert await asyncio.wait_for(collecting, 5.0) == []
+
+
+async def test_a_follower_does_not_stop_at_an_event_whose_writer_was_not_told_yet() -> None:
+    """Seed 5120: it reads an event that is committed before the journal's server hears of the commit, and asks for what
+    comes after it. The answer said that the journal ends before; so the follower took it for another one, and stopped.
+    """
+    async with Bench() as bench:
+        host = await bench.host(Log)
+        assert await Client(host).call("a", "put", "x") == 1
+        assert decode_followed(await bench.server.follow(0, 10, None, 0.0)).head == 1
+        held = bench.store.hold("append", after=True)
+        putting = Client(host).start("a", "put", "y")
+        await held.reached.wait()
+        page = decode_followed(await bench.server.follow(0, 9, None, 0.0))
+        assert page.reached == 2
+        assert decode_followed(await bench.server.follow(page.reached, 9, None, 0.0)).head == 2
+        held.release()
+        assert await putting == 2
