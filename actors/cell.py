@@ -356,7 +356,7 @@ class Cell:
             result = unit.run(call.args, call.kwargs)
             if unit.command.is_async:
                 result = await unit.awaiting(result)
-            if unit.command.is_query and call.trace.linearizable:
+            if call.trace.linearizable and not unit.emitted:  # what was emitted finds out by itself
                 await self._confirm(call)
         except BaseException as raised:
             if self._current is not call and isinstance(raised, asyncio.CancelledError):

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.faults import AT_EVENTS, AT_TIMES, KINDS, MEETINGS
+from tests.simulation.faults import AT_EVENTS, AT_TIMES, KINDS, MEETINGS, READ_KINDS
+from tests.simulation.read_side import PARTS
 from tests.simulation.run import Outcome, simulate
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = range(150)
 PARTITIONED = range(1000, 1060)
+READING = range(2000, 2020)
 TWICE = (3, 17, 42)
 
 
@@ -38,7 +40,23 @@ def test_the_selection_is_worth_judging(outcomes: list[Outcome]) -> None:
     """Commands were done in all of it, and every kind of fault happened somewhere."""
     faults: Counter[str] = sum((outcome.faults for outcome in outcomes), Counter())
     assert sum(outcome.events for outcome in outcomes) > 10 * len(SEEDS)
-    assert set(faults) == set(KINDS), f"never happened: {sorted(set(KINDS) - set(faults))}"
+    kinds = {*KINDS, *READ_KINDS}
+    assert set(faults) == kinds, f"never happened: {sorted(kinds - set(faults))}"
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_run_with_this_part_of_the_read_side_is_right(part: str) -> None:
+    """A subscription, a projection, a reaction or reminders: nothing is skipped, nothing comes twice, nothing is lost,
+    whoever dies; over one journal, and over one in partitions."""
+    runs = [simulate(seed, partitions=seed % 2 + 1, parts=(part,)) for seed in READING]
+    assert sum(run.judged[part] for run in runs) > len(READING)
+
+
+def test_the_selection_has_subscriptions_projections_reactions_and_reminders(outcomes: list[Outcome]) -> None:
+    """Each part of the read side in some runs, and with something to judge; and runs that have none of them."""
+    judged: Counter[str] = sum((outcome.judged for outcome in outcomes), Counter())
+    assert all(judged[part] > 50 for part in PARTS), judged
+    assert any(not outcome.judged for outcome in outcomes)
 
 
 def test_the_kinds_that_meet_are_kinds() -> None:
