@@ -31,7 +31,8 @@ from .handlers import on
 from .options import ClassKeywords, Options
 from .place import defining_frame, place_of
 from .policy import Policy, Retry
-from .reminders import Missed, PendingReminder, ReminderCancelled, ReminderCommand, pending_in, planned
+from .reminder_plan import Missed, ReminderCommand, planned
+from .reminders import PendingReminder, ReminderCancelled, pending_in
 from .timers import timer_planned
 
 if TYPE_CHECKING:

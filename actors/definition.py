@@ -26,12 +26,13 @@ from .emits import emitted_classes
 from .errors import DefinitionError, HydrationFailed
 from .events import event_codec, event_name
 from .fields import State, own_fields, user_classes
+from .firing import holdfast_fire, holdfast_fired
 from .handlers import applied_by, correlated_by, handled_by
 from .likeness import difference
 from .options import Options
 from .place import place_of, visible_names
 from .reacting import REACT, ReactionSpec, correlation_problem, reacting_with
-from .reminders import HANDLERS, carry, holdfast_fire, holdfast_fired, uncarried
+from .reminders import HANDLERS, carry, uncarried
 from .timers import holdfast_ring
 
 if TYPE_CHECKING:

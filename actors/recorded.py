@@ -1,6 +1,6 @@
-"""Recorded events as `runtime.read`, `runtime.subscribe`, projections and reactions give them: the journal's record,
-opened where it is looked into. So a reader that only counts, or picks a few by their type, pays for nothing else; and
-one event that its class cannot take is a problem of whoever looks into it, not of the reading.
+"""Recorded events as readers of a journal get them, and those who react to its events: the journal's record, opened
+where it is looked into. So a reader that only counts, or picks a few by their type, pays for nothing else; and one
+event that its class cannot take is a problem of whoever looks into it, not of the reading.
 """
 
 from collections.abc import Callable, Mapping

@@ -8,65 +8,40 @@ pending. The journal keeps an index of what is due; whoever follows that sends `
 which knows best, decides: what is not pending any more is gone, and what is fires in one unit of work with the
 command it was set for. So it fires once, however often it is sent.
 
-Before this: a reminder is due, and its aggregate was woken. After this: it has fired, and waits for its next time.
+This is the state and its events; `reminder_plan.py` sets a reminder, `firing.py` fires it.
 """
 
-import copy
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from types import MappingProxyType, MethodType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from holdfast.journal.codec import Codec, CodecError
 from holdfast.journal.reminders import CANCELLED, FIRED, SET
 
-from .clock import micros_of, moment_of
-from .commands import Command
-from .errors import NotSerializable, UnknownCommand
-from .events import event_codec, system_event
-from .likeness import difference
-from .schedule import MICROSECOND, Schedule, check_cron
+from .clock import moment_of
+from .events import system_event
+from .schedule import MICROSECOND, Schedule
 
 if TYPE_CHECKING:
     from .aggregate import Aggregate
-    from .definition import CommandSpec
     from .unit import Unit
 
 __all__ = [
-    "FIRE",
-    "GAVE_UP",
     "HANDLERS",
-    "Missed",
     "PendingReminder",
     "ReminderCancelled",
-    "ReminderCommand",
     "ReminderFired",
     "ReminderSet",
     "carry",
-    "checked_command",
-    "checked_name",
-    "holdfast_fire",
-    "holdfast_fired",
     "pending_in",
-    "planned",
+    "seed_of",
     "uncarried",
 ]
-
-Missed: TypeAlias = Literal["once", "all", "skip"]
-ReminderCommand: TypeAlias = Command[..., Any, Any] | Callable[..., Any] | str
-
-FIRE, GAVE_UP = "holdfast_fire", "holdfast_fired"
-
-SKIP_AFTER_S = 60.0
-"""With `missed="skip"`: seconds that a reminder may be late, or its own `every` if that is shorter."""
-
-EVERY_MIN = timedelta(seconds=1)
-NAME_BYTES_MAX = 255
-PROBLEM_MAX = 1000
 
 _KEY = "_reminders"
 
@@ -158,6 +133,11 @@ def pending_in(aggregate: "Aggregate") -> Mapping[str, PendingReminder]:
     return MappingProxyType(aggregate.__dict__.get(_KEY, {}))
 
 
+def seed_of(unit: "Unit", name: str) -> str:
+    """What tells this reminder from all others."""
+    return f"{unit.definition.category}/{unit.instance.__dict__['_id']} {name}"
+
+
 def _was_set(aggregate: "Aggregate", event: ReminderSet) -> None:
     state = aggregate.__dict__
     state.setdefault(_KEY, {})[event.name] = PendingReminder(
@@ -230,202 +210,3 @@ def uncarried(payload: bytes, aggregate: "Aggregate") -> bytes:
         raise CodecError("snapshot", str(error)) from error
     aggregate.__dict__[_KEY] = _table.decode(bytes(pending))
     return bytes(fields)
-
-
-# -- setting one -------------------------------------------------------------------------------------------------
-
-_set_codec = event_codec(ReminderSet, {})
-
-
-def planned(
-    unit: "Unit",
-    name: str,
-    *,
-    at: datetime | None,
-    after: timedelta | None,
-    every: timedelta | None,
-    cron: str | None,
-    command: ReminderCommand,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any] | None,
-    missed: str,
-    jitter: timedelta | None,
-) -> ReminderSet:
-    """The event that sets this reminder, checked. Raises `ValueError`, `TypeError`, `NotSerializable`."""
-    checked_name(name)
-    spec = checked_command(unit, command, args, kwargs or {})
-    if missed not in get_args(Missed):
-        raise ValueError(f'missed is "once", "all" or "skip", not {missed!r}')
-    if cron is not None and not isinstance(cron, str):
-        raise TypeError(f"cron is text, not {cron!r}")
-    nominal = _first(unit.context.recorded_at, at, after, every, cron)
-    every_us = None if every is None else every // MICROSECOND
-    jitter_us = _jitter(jitter, every)
-    schedule = Schedule(seed=_seed(unit, name), every=every_us, cron=cron, jitter=jitter_us)
-    event = ReminderSet(
-        name=name,
-        due=schedule.at(nominal).due,
-        nominal=nominal,
-        command=spec.name,
-        args=list(args),
-        kwargs=dict(kwargs or {}),
-        every=every_us,
-        cron=cron,
-        missed=missed,
-        jitter=jitter_us,
-    )
-    _check_survives(event, f"arguments of reminder {name!r} of {unit.instance!r}")
-    return event
-
-
-def checked_name(name: Any) -> None:
-    """Raise `ValueError` if nothing can be called this."""
-    if not isinstance(name, str) or not name or not name.isprintable() or len(name.encode()) > NAME_BYTES_MAX:
-        raise ValueError(f"a name is printable text of 1 to {NAME_BYTES_MAX} bytes, not {name!r}")
-
-
-def checked_command(
-    unit: "Unit", command: ReminderCommand, args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> "CommandSpec":
-    """The command of the aggregate itself that is meant, which takes these arguments. Raises `TypeError`."""
-    name = command if isinstance(command, str) else _name_of(type(unit.instance), command)
-    spec = unit.definition.commands.get(name)
-    if spec is None or spec.is_query:
-        raise TypeError(f"{unit.definition.type.__qualname__} has no command {name!r}" + (" (a query)" if spec else ""))
-    spec.check(args, kwargs)
-    return spec
-
-
-def _name_of(cls: type, command: Any) -> str:
-    """What the class calls it: `Offer.expire`, `self.expire`."""
-    function: Any = command.function if isinstance(command, Command) else command
-    if isinstance(command, MethodType):
-        function = command.__func__
-    for base in cls.__mro__:
-        for name, value in vars(base).items():
-            if isinstance(value, Command) and value.function is function:
-                return name
-    return str(getattr(function, "__qualname__", repr(function)))
-
-
-def _first(now: int, at: datetime | None, after: timedelta | None, every: timedelta | None, cron: str | None) -> int:
-    """The nominal time of the first occurrence, in µs."""
-    for what, value, kind in (("at", at, datetime), ("after", after, timedelta), ("every", every, timedelta)):
-        if value is not None and not isinstance(value, kind):
-            raise TypeError(f"{what} is a {kind.__name__}, not {value!r}")
-    given = {"at": at, "after": after, "every": every, "cron": cron}
-    said = [name for name, value in given.items() if value is not None]
-    if not said or len(said) > (2 if said[-1] == "every" else 1):
-        got = " and ".join(said) or "none"
-        raise ValueError(f"say one of at, after, every and cron, or every with at or after; got {got}")
-    if at is not None and at.tzinfo is None:
-        raise ValueError(f"at={at!r} has no time zone")
-    if after is not None and after < timedelta(0):
-        raise ValueError(f"after={after!r} is in the past")
-    if every is not None and every < EVERY_MIN:
-        raise ValueError(f"every={every!r} is shorter than {EVERY_MIN!r}")
-    if cron is not None:
-        return check_cron(cron, now)
-    if at is not None:
-        return micros_of(at)
-    delay = after if after is not None else every
-    assert delay is not None, "one of them is given"
-    try:
-        return micros_of(moment_of(now) + delay)
-    except OverflowError:
-        raise ValueError(f"{delay!r} from now is after the year 9999") from None
-
-
-def _jitter(jitter: timedelta | None, every: timedelta | None) -> int:
-    if jitter is None:
-        return 0
-    if not isinstance(jitter, timedelta):
-        raise TypeError(f"jitter is a timedelta, not {jitter!r}")
-    if jitter < timedelta(0) or (every is not None and jitter > every):
-        raise ValueError(f"jitter={jitter!r} is below 0, or longer than every={every!r}")
-    return jitter // MICROSECOND
-
-
-def _check_survives(event: ReminderSet, what: str) -> None:
-    try:
-        back = _set_codec.decode(_set_codec.encode(event))
-    except CodecError as error:
-        raise NotSerializable(what, error.problem) from error
-    apart = difference(event.args, back.args, "args") or difference(event.kwargs, back.kwargs, "kwargs")
-    if apart:
-        raise NotSerializable(what, f"it comes back from MessagePack as something else: {apart}")
-
-
-def _seed(unit: "Unit", name: str) -> str:
-    return f"{unit.definition.category}/{unit.instance.__dict__['_id']} {name}"
-
-
-# -- firing one --------------------------------------------------------------------------------------------------
-
-
-async def holdfast_fire(aggregate: "Aggregate", name: str, due: int) -> str:
-    """The command that fires what is due: `"fired"` if it was pending for that time, else `"gone"`. Raises what the
-    reminder's own command raises, and then nothing has fired."""
-    unit = _unit_of(aggregate)
-    pending = pending_in(aggregate).get(name)
-    if pending is None or pending.due_us != due:
-        return "gone"
-    command = unit.definition.commands.get(pending.command)
-    if command is None or command.is_query:
-        raise UnknownCommand(unit.definition.category, pending.command)  # the code has changed since it was set
-    command.check(pending.args, pending.kwargs)
-    # Whatever it sends to others carries ids of this very occurrence: when it runs again after a crash, that acts
-    # once. And its time is never before it was due, whatever the clocks of two machines think of each other.
-    unit.context = msgspec.structs.replace(
-        unit.context,
-        recorded_at=max(unit.context.recorded_at, due),
-        maybe_executed=True,
-        sends_as=f"{FIRE} {_seed(unit, name)} {pending.version}",
-    )
-    fired = _over(unit, name, pending)
-    unit.emit(fired)  # first, so that the command sees what is pending now, and may set it anew
-    if not fired.skipped:
-        result = command.function(aggregate, *copy.deepcopy(pending.args), **copy.deepcopy(pending.kwargs))
-        if command.is_async:
-            await result
-    return "fired"
-
-
-def holdfast_fired(aggregate: "Aggregate", name: str, due: int, problem: str) -> str:
-    """The command that records that what was due is over although its own command failed, and always would."""
-    unit = _unit_of(aggregate)
-    pending = pending_in(aggregate).get(name)
-    if pending is None or pending.due_us != due:
-        return "gone"
-    recorded_at = max(unit.context.recorded_at, due)
-    unit.context = msgspec.structs.replace(unit.context, recorded_at=recorded_at)
-    fired = _over(unit, name, pending)
-    unit.emit(fired if fired.skipped else dataclasses.replace(fired, problem=problem[:PROBLEM_MAX]))
-    return "fired"
-
-
-def _over(unit: "Unit", name: str, pending: PendingReminder) -> ReminderFired:
-    """What to record of an occurrence that is due, by the reminder's policy for late ones."""
-    now, nominal = unit.context.recorded_at, pending.nominal_us
-    schedule = pending.schedule(_seed(unit, name))
-    tolerated = int(SKIP_AFTER_S * 1e6) if pending.every_us is None else min(int(SKIP_AFTER_S * 1e6), pending.every_us)
-    skipped = pending.missed == "skip" and now - pending.due_us > tolerated
-    if pending.missed == "once":
-        following, passed = schedule.first_due_after(nominal, now)
-    elif skipped:
-        following, passed = schedule.first_due_after(nominal, now - tolerated - 1)
-    else:
-        following, passed = next(schedule.after(nominal), None), 0
-    return ReminderFired(
-        name=name,
-        due=None if following is None else following.due,
-        nominal=None if following is None else following.nominal,
-        fired=pending.due_us,
-        covers=1 + passed,
-        skipped=skipped,
-    )
-
-
-def _unit_of(aggregate: "Aggregate") -> "Unit":
-    unit: Unit = aggregate.__dict__["_unit"]
-    return unit

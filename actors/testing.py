@@ -10,18 +10,18 @@ replies and state that do not survive MessagePack. These checks fail as `Asserti
 
 An async command runs to its end inside `.when`; in a test that is async itself, await the outcome.
 
+Time passes when the test says so, and with it reminders and timers fire, each at its own time and in order:
+
+    outcome = given(Offer, at=NOON).when.make()
+    assert outcome.reminders["expire"].due == NOON + timedelta(days=30)
+    assert outcome.later(timedelta(days=31)).events == [Expired()]
+
 Reactions get events of the journal in the place of commands:
 
     outcome = given(Transfers, id="t1", peers={(Account, "alice"): given(Account, Opened(9))}).when_event(
         Requested("t1", "alice", "bob", 5)
     )
     assert outcome.commands == [Sent(Account, "alice", "withdraw", (5,))]
-
-Time passes when the test says so, and with it reminders and timers fire, each at its own time and in order:
-
-    outcome = given(Offer, at=NOON).when.make()
-    assert outcome.reminders["expire"].due == NOON + timedelta(days=30)
-    assert outcome.later(timedelta(days=31)).events == [Expired()]
 """
 
 import asyncio
@@ -42,9 +42,10 @@ from .definition import SYSTEM_COMMANDS, CommandSpec, Definition, EventSpec, def
 from .derived import derived_id
 from .errors import Rejected, UnhandledEvent, UnknownCommand
 from .events import event_name
+from .firing import FIRE, GAVE_UP
 from .likeness import difference
 from .reacting import REACT, arguments_of, key_of
-from .reminders import FIRE, GAVE_UP, HANDLERS, PendingReminder, pending_in
+from .reminders import HANDLERS, PendingReminder, pending_in
 from .timers import TimerPlan
 from .unit import Unit
 
@@ -181,13 +182,13 @@ class Given(Generic[A]):
             if plan.every_s is not None:
                 timers[name] = _Set(due_us + round(plan.every_s * 1e6), plan)
             here = here._with(timers=timers)
-            run = _Run(here, self.definition.commands[plan.command], plan.args, plan.kwargs, here.context())
+            run = _Run(here, self.definition.commands[plan.command], plan.args, plan.kwargs)
             return await run.finish_async() if run.command.is_async else run.finish()
-        outcome = await _Run(here, SYSTEM_COMMANDS[FIRE], (name, due_us), {}, here.context()).finish_async()
+        outcome = await _Run(here, SYSTEM_COMMANDS[FIRE], (name, due_us), {}).finish_async()
         if outcome.rejection is None:
             return outcome
         problem = f"{type(outcome.rejection).__name__}: {outcome.rejection}"
-        over = _Run(here, SYSTEM_COMMANDS[GAVE_UP], (name, due_us, problem), {}, here.context()).finish()
+        over = _Run(here, SYSTEM_COMMANDS[GAVE_UP], (name, due_us, problem), {}).finish()
         return Outcome(over.after, [], None, outcome.rejection)
 
     def _with(self, **changed: Any) -> "Given[A]":
@@ -259,7 +260,7 @@ class Given(Generic[A]):
         if command is None:
             raise UnknownCommand(self.definition.category, name)
         command.check(args, kwargs)
-        return _Run(self, command, args, kwargs, self.context())
+        return _Run(self, command, args, kwargs)
 
     def context(self) -> Context:
         """Of the next command."""
@@ -433,12 +434,12 @@ class _Run(Generic[A]):
         command: CommandSpec,
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
-        context: Context,
+        context: Context | None = None,
     ) -> None:
         self.given, self.command = given, command
         self._args, self._kwargs = args, kwargs
         self._peers = given.peers.copied()
-        self._unit = _CheckedUnit(given.definition, given.state, command, context, self._peers)
+        self._unit = _CheckedUnit(given.definition, given.state, command, context or given.context(), self._peers)
 
     def finish(self) -> Outcome[A]:
         try:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .clock import Clock, Timed
 from .errors import Rejected
-from .reminders import ReminderCommand, checked_command, checked_name
+from .reminder_plan import ReminderCommand, checked_command, checked_name
 
 if TYPE_CHECKING:
     from .aggregate import Aggregate

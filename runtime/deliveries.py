@@ -61,7 +61,7 @@ class Delivery:
         return self.partition, self.recorded.position
 
     def opened(self) -> RecordedEvent:
-        """The event, typed. Raises `CodecError`."""
+        """The event, typed."""
         return self.spec.opened(self.recorded, self.partition)
 
 
@@ -114,8 +114,10 @@ class Deliveries:
 
     async def _go_through(self, partition: int, group: asyncio.TaskGroup) -> None:
         part, frontier, after = self._desk.parts[partition], self._frontiers[partition], self._saved[partition]
+        wait_s = 0.0
         while True:
-            page = await part.follow(after=after, limit=self._desk.page, wait_s=WAIT_S)
+            page = await part.follow(after=after, limit=self._desk.page, wait_s=wait_s)
+            wait_s = WAIT_S  # the first answer comes at once: it says where the journal ends
             self._progress.saw(partition, page)
             if page.head < after:
                 problem = f"its checkpoint is position {after} of partition {partition}, which ends at {page.head}"

@@ -127,6 +127,15 @@ class Dispatcher:
                 del self._recorded[category]
             raise
 
+    async def renew(self, definition: Definition) -> None:
+        """Have hosts of this type that run other code replaced now, not at their first use by this runtime: they may be
+        used by followers alone, which replace nobody. Raises what `register` does."""
+        await self.register(definition)
+        category = definition.category
+        for owner in await self.cluster.host_names():
+            if owner.startswith((f"{category}/", f"{category}#")):
+                await self._connect(category, owner)
+
     async def statistics(self) -> list[HostStatistics]:
         """Of every host of this namespace that answers within `paused_s`."""
         answers = await asyncio.gather(*map(self._statistics_of, await self.cluster.host_names()))

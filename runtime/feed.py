@@ -10,19 +10,22 @@ from one to the other has no gap and no repeat: whoever asks for what comes afte
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Sequence
+from collections import OrderedDict, deque
+from collections.abc import Hashable, Sequence
 from contextlib import suppress
 from contextvars import Context
+from typing import Protocol
 
 from holdfast.journal.client import JournalClient
 from holdfast.journal.records import Followed, Recorded, StreamId
 
 from .errors import RuntimeClosed
+from .recorded import RecordedEvent
 
 __all__ = ["Feed", "Feeds"]
 
 PAGES_KEPT, EVENTS_KEPT, BYTES_KEPT = 256, 20_000, 16 << 20
+OPENED_KEPT = 8
 WAIT_S = 5.0
 LINGER_S = 5.0
 """A feed that nobody has asked for so long ends; who asks again starts another."""
@@ -103,6 +106,8 @@ class Feed:
         """The first page with something in it. One that has nothing of a stream says no more than that it was past."""
         for kept in self._pages:
             if kept.page.reached > after and (events := kept.beyond(after, stream)):
+                if events is kept.page.events:
+                    return kept.page  # the same for all who have caught up
                 return Followed(events=tuple(events), reached=kept.page.reached, head=self.head)
         if stream is None and self.reached > after:
             return Followed(events=(), reached=self.reached, head=self.head)
@@ -165,11 +170,25 @@ class Feed:
                 future.set_result(0 if page is None else page.after)
 
 
+class Opener(Protocol):
+    """What makes of a page what its readers get."""
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for those that make the same of every page."""
+        ...
+
+    def opened(self, page: Followed, partition: int) -> Sequence[RecordedEvent]:
+        """The events of a page that are wanted, in order."""
+        ...
+
+
 class Feeds:
     """The feeds of one runtime, started when somebody has caught up."""
 
     def __init__(self, parts: Sequence[JournalClient], page: int) -> None:
         self.parts, self.page, self.closed = parts, page, False
+        self._opened: OrderedDict[tuple[int, Hashable], tuple[Followed, Sequence[RecordedEvent]]] = OrderedDict()
         self._feeds: dict[tuple[int, str | None], Feed] = {}
 
     def live(self, partition: int, category: str | None, after: int, *, caught_up: bool) -> Feed | None:
@@ -184,6 +203,17 @@ class Feeds:
             return None
         feed = self._feeds[partition, category] = Feed(self.parts[partition], after, category, self.page)
         return feed
+
+    def opened(self, page: Followed, partition: int, opener: Opener) -> Sequence[RecordedEvent]:
+        """What is wanted of a page: made once for all who get this very page and want the same of it."""
+        place = id(page), opener.key
+        page_and_events = self._opened.get(place)
+        if page_and_events is None:
+            while len(self._opened) >= OPENED_KEPT:
+                self._opened.popitem(last=False)
+            # The page is kept with them: no other has its identity meanwhile.
+            page_and_events = self._opened[place] = page, opener.opened(page, partition)
+        return page_and_events[1]
 
     async def close(self) -> None:
         """End them all; whoever waits there is told that nothing more comes."""

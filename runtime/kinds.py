@@ -20,10 +20,10 @@ def plans_of(what: Any, *args: Any, **options: Any) -> Sequence[FollowerPlan]:
     """The processes that a declaration asks for. Raises `TypeError` for what declares none."""
     if isinstance(what, FollowerPlan) and not args and not options:
         return (what,)
-    if isinstance(what, type) and issubclass(what, Reaction):
-        return reaction_follower.plans_of(what, *args, **options)
     if is_projection(what):
         return projection_plans(what, *args, **options)
+    if isinstance(what, type) and issubclass(what, Reaction):
+        return reaction_follower.plans_of(what, *args, **options)
     raise TypeError(f"a projection, a reaction or a publisher can be started, not {what!r}")
 
 
@@ -31,10 +31,10 @@ def names_of(what: Any) -> Sequence[str]:
     """What its followers are called."""
     if isinstance(what, FollowerPlan):
         return (what.name,)
-    if isinstance(what, type) and issubclass(what, Reaction):
-        return (reaction_follower.follower_name(what),)
     if is_projection(what):
         return projection_of(what).owners
+    if isinstance(what, type) and issubclass(what, Reaction):
+        return (reaction_follower.follower_name(what),)
     raise TypeError(f"a projection, a reaction or a publisher has followers, not {what!r}")
 
 

@@ -4,6 +4,7 @@ HoldfastError
 ├── ReadModelUrlError         the URL names no database for a read model: correct it
 ├── ReadModelUnavailable      the database is away, or in somebody else's hands for now: it is tried again
 ├── StatementRefused          the database refused a statement of a handler: the handler's policy decides
+├── ReplayFailed              a dead letter was replayed, and its handler failed again: it stays one
 └── FollowerStopped
     ├── ReadModelConflict     what stands there is not what the projection declares: raise its version, or use another
     ├── ReadModelAhead        it has events that the journal does not have: the journal was restored from an older copy
@@ -20,6 +21,7 @@ __all__ = [
     "ReadModelConflict",
     "ReadModelUnavailable",
     "ReadModelUrlError",
+    "ReplayFailed",
     "StatementRefused",
 ]
 
@@ -59,6 +61,17 @@ class StatementRefused(HoldfastError):
 
     def __str__(self) -> str:
         return f"{self.problem} ({self.code})"
+
+
+class ReplayFailed(HoldfastError):
+    """The handler failed again for an event that was set aside, which stays as it is. Mend what it says first."""
+
+    def __init__(self, follower: str, partition: int, position: int, problem: str) -> None:
+        super().__init__(follower, partition, position, problem)
+        self.follower, self.partition, self.position, self.problem = follower, partition, position, problem
+
+    def __str__(self) -> str:
+        return f"{self.follower}: position {self.position} of partition {self.partition}: {self.problem}"
 
 
 class ReadModelConflict(FollowerStopped):

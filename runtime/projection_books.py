@@ -36,8 +36,8 @@ _SCHEMA = (
     " mark TEXT NOT NULL, PRIMARY KEY (name, generation, part, partition))",
     f"CREATE TABLE IF NOT EXISTS {LETTERS} (name TEXT NOT NULL, generation BIGINT NOT NULL, part BIGINT NOT NULL,"
     " partition BIGINT NOT NULL, position BIGINT NOT NULL, category TEXT NOT NULL, id TEXT NOT NULL,"
-    " version BIGINT NOT NULL, type TEXT NOT NULL, error TEXT NOT NULL, traceback TEXT NOT NULL, tries BIGINT NOT NULL,"
-    " failed_at BIGINT NOT NULL, PRIMARY KEY (name, generation, partition, position))",
+    " version BIGINT NOT NULL, type TEXT NOT NULL, problem TEXT NOT NULL, traceback TEXT NOT NULL,"
+    " attempts BIGINT NOT NULL, at BIGINT NOT NULL, PRIMARY KEY (name, generation, partition, position))",
 )
 _FIELDS = "generation, part, partition, parts, version, code, shape, tables, state, epoch, position, mark"
 _ROW = "name = ? AND generation = ? AND part = ? AND partition = ?"
@@ -70,8 +70,8 @@ class Checkpoint(NamedTuple):
 
 
 class Letter(NamedTuple):
-    """An event that was set aside: where it is in the journal, and what went wrong. `tries`: how often it was tried;
-    `failed_at`: µs since 1970 UTC."""
+    """An event that was set aside: where it is in the journal, and what went wrong, the last time. `attempts`: how
+    often; `at`: µs since 1970 UTC."""
 
     partition: int
     position: int
@@ -79,10 +79,15 @@ class Letter(NamedTuple):
     id: str
     version: int
     type: str
-    error: str
+    problem: str
     traceback: str
-    tries: int
-    failed_at: int
+    attempts: int
+    at: int
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Partition and position of the event."""
+        return self.partition, self.position
 
 
 class Books:
@@ -191,14 +196,14 @@ class Books:
     def letters(self, generation: int, part: int) -> list[Letter]:
         """What a part has set aside and nobody has dealt with, in the order of the journal."""
         query = (
-            "SELECT partition, position, category, id, version, type, error, traceback, tries, failed_at"
+            "SELECT partition, position, category, id, version, type, problem, traceback, attempts, at"
             f" FROM {LETTERS} WHERE name = ? AND generation = ? AND part = ? ORDER BY partition, position"
         )
         values: tuple[Any, ...] = (self._name, generation, part)
         return [Letter(*row) for row in self._model.fetch(query, values)]
 
 
-def letter_of(recorded: Recorded, partition: int, error: str, traceback: str, tries: int, failed_at: int) -> Letter:
+def letter_of(recorded: Recorded, partition: int, problem: str, traceback: str, attempts: int, at: int) -> Letter:
     """A note of an event whose handler failed, of text that either database takes."""
     return Letter(
         partition=partition,
@@ -207,10 +212,10 @@ def letter_of(recorded: Recorded, partition: int, error: str, traceback: str, tr
         id=recorded.stream.id,
         version=recorded.version,
         type=recorded.type,
-        error=_text(error),
+        problem=_text(problem),
         traceback=_text(traceback),
-        tries=tries,
-        failed_at=failed_at,
+        attempts=attempts,
+        at=at,
     )
 
 

@@ -30,28 +30,23 @@ from holdfast.journal.records import Followed
 
 from .follower import Desk, Follower, FollowerPhase, FollowerPlan, FollowerStopped, PageFollower, Progress
 from .model import Model
-from .model_errors import ForeignReadModel, ReadModelAhead, ReadModelUnavailable
+from .model_errors import ForeignReadModel, ReadModelAhead, ReadModelUnavailable, ReplayFailed
 from .model_url import ModelUrl
 from .projection_books import BUILDING, Books, Checkpoint, Letter, Retired
 from .projection_definition import ProjectionDefinition, projection_of
 from .projection_generations import Generations, Seat
 from .projector import Failure, Projector, mark_of
 
-__all__ = ["ProjectionFollower", "RebuildProgress", "Replayed", "projection_plans"]
+__all__ = ["ProjectionFollower", "RebuildProgress", "projection_plans"]
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 LOOK_FIRST_S, LOOK_MOST_S = 0.01, 0.2
+LOOK_SERVING_S = 5.0
+BEGIN_WAIT_S = 10.0
 AGAIN_FIRST_S, AGAIN_MOST_S = 0.1, 30.0
-
-
-class Replayed(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of dead letters that were replayed: so many are done; these failed again, and stay."""
-
-    done: int
-    failed: tuple[Letter, ...] = ()
 
 
 class RebuildProgress(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,7 +103,7 @@ class ProjectionFollower(PageFollower):
         self._builder: asyncio.Task[None] | None = None
         self._build_progress: Progress | None = None
         self._build_problem = ""
-        self._turned = asyncio.Event()
+        self._begun, self._turned = asyncio.Event(), asyncio.Event()
 
     # -- its life ------------------------------------------------------------------------------------------------
 
@@ -116,8 +111,9 @@ class ProjectionFollower(PageFollower):
         self._desk = desk
         try:
             while True:
-                self._projector = None
+                self._begun.clear()
                 self._turned.clear()
+                self._projector = None
                 try:
                     await self._run_until_turned(desk)
                 except Retired:
@@ -144,16 +140,17 @@ class ProjectionFollower(PageFollower):
         projector = self._projector = await self._in_thread(self._claim, seat, desk.owner, desk.epoch)
         desk.progress.details.update(generation=float(seat.generation), building=float(seat.state == BUILDING))
         desk.progress.dead_letters = len(await self._in_thread(projector.letters))
+        self._begun.set()
         return Positions(tuple(projector.positions[each] for each in range(len(desk.parts))))
 
     async def take(self, desk: Desk, partition: int, page: Followed) -> int:
         assert self._projector is not None, "it has begun"
-        done = 0
         while True:
             taken = await self._in_thread(self._projector.take, partition, page.events, page.reached)
-            done += taken.events
             if taken.failure is None:
-                return done
+                return taken.events
+            so_far = max(self._projector.positions[partition], desk.progress.positions[partition])
+            desk.progress.reach(partition, so_far, taken.events)
             await self._decide(desk.progress, taken.failure)
 
     async def _run_until_turned(self, desk: Desk) -> None:
@@ -173,21 +170,27 @@ class ProjectionFollower(PageFollower):
                 await _end(task)
 
     async def _take_over(self, desk: Desk) -> None:
-        """While this builds: see whether it can take the place of what serves."""
-        pause_s = LOOK_FIRST_S
-        while self._projector is None or self._projector.state == BUILDING:
+        """While this builds: see whether it can take the place of what serves. Then see, from time to time, whether it
+        still serves: with no event coming in, it would not hear of its successor."""
+        await self._begun.wait()
+        assert self._projector is not None, "it has begun"
+        projector, pause_s = self._projector, LOOK_FIRST_S
+        while projector.state == BUILDING:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LOOK_MOST_S)
-            if self._projector is not None and self._projector.state == BUILDING:
-                seals = desk.progress.phase is FollowerPhase.LIVE
-                try:
-                    if await self._in_thread(self._try_swap, self._projector, seals):
-                        log.info("%s: generation %d serves now", self._name, self._projector.generation)
-                except ReadModelUnavailable as error:  # somebody reads the old tables just now
-                    log.info("%s: its generation cannot take over yet: %s", self._name, error)
+            try:
+                if await self._in_thread(self._try_swap, projector, desk.progress.phase is FollowerPhase.LIVE):
+                    log.info("%s: generation %d serves now", self._name, projector.generation)
+            except ReadModelUnavailable as error:  # somebody reads the old tables just now
+                log.info("%s: its generation cannot take over yet: %s", self._name, error)
         desk.progress.details["building"] = 0.0
         if self._builds:
             raise _TookOver(self._name)
+        while True:
+            await asyncio.sleep(LOOK_SERVING_S)
+            rows = await self._in_thread(self._look)
+            if not any(row.generation == projector.generation for row in rows):
+                raise Retired(f"generation {projector.generation}")
 
     # -- what fails ----------------------------------------------------------------------------------------------
 
@@ -195,13 +198,13 @@ class ProjectionFollower(PageFollower):
         """What the policy says about an event that failed alone. Nothing is held while it waits."""
         policy = self._definition.options.on_error
         recorded = failure.recorded
-        problem = f"{recorded.type} at position {recorded.position} ({recorded.stream}): {failure.error}"
+        problem = f"{recorded.type} at position {recorded.position} ({recorded.stream}): {failure.problem}"
         progress.errors += 1
-        if isinstance(policy, Retry) and failure.tries <= policy.times:
+        if isinstance(policy, Retry) and failure.attempts <= policy.times:
             log.warning("%s: %s; tried again", self._name, problem)
             progress.retries += 1
             progress.turn(FollowerPhase.RETRYING, problem)
-            await self._pause(policy.pause_s(failure.tries) * (0.5 + self._jitter()))
+            await self._pause(policy.pause_s(failure.attempts) * (0.5 + self._jitter()))
         elif isinstance(policy, DeadLetter) or (isinstance(policy, Retry) and policy.then == "dead letter"):
             log.error("%s: %s; set aside as a dead letter\n%s", self._name, problem, failure.traceback)
             assert self._projector is not None, "it has begun"
@@ -216,39 +219,37 @@ class ProjectionFollower(PageFollower):
 
     async def dead_letters(self) -> list[Letter]:
         """What this part has set aside, in the order of the journal."""
-        return await self._in_thread(self._seated().letters)
+        return await self._in_thread((await self._seated()).letters)
 
-    async def replay(self, which: Sequence[tuple[int, int]] | None = None) -> Replayed:
-        """Have the handlers run for dead letters, all of this part's or those at these places (partition, position).
-        What succeeds is a dead letter no longer, in one transaction with what the handler did."""
-        projector, desk = self._seated(), self._desk
-        assert desk is not None, "it runs"
-        letters = await self._in_thread(projector.letters)
-        done, failed = 0, list[Letter]()
-        for letter in letters:
-            if which is not None and (letter.partition, letter.position) not in {tuple(each) for each in which}:
-                continue
-            page = await desk.parts[letter.partition].read_all(after=letter.position - 1, limit=1)
-            failure = await self._in_thread(projector.replay, letter.partition, page[0], letter.tries)
-            done += failure is None
-            if failure is not None:
-                failed.append(letter._replace(error=failure.error, traceback=failure.traceback, tries=failure.tries))
+    async def replay(self, partition: int, position: int) -> None:
+        """Have the handler run again for an event that was set aside. When it succeeds that is a dead letter no longer,
+        in one transaction with what the handler did. Raises `ReplayFailed`; then it stays."""
+        projector, desk = await self._seated(), self._desk
+        assert desk is not None, "it has begun"
+        letters = {letter.place: letter for letter in await self._in_thread(projector.letters)}
+        letter = letters.get((partition, position))
+        if letter is None:
+            raise ReplayFailed(self._name, partition, position, "no such event is set aside")
+        page = await desk.parts[partition].read_all(after=position - 1, limit=1)
+        failure = await self._in_thread(projector.replay, partition, page[0], letter.attempts)
         desk.progress.dead_letters = len(await self._in_thread(projector.letters))
-        return Replayed(done=done, failed=tuple(failed))
+        if failure is not None:
+            raise ReplayFailed(self._name, partition, position, failure.problem)
 
     async def rebuild(self) -> int:
         """Begin to build this version anew, beside what serves; or go on with it. The number of the generation."""
+        await self._seated()
         desk = self._desk
-        self._seated()
-        assert desk is not None, "it runs"
+        assert desk is not None, "it has begun"
         seat = await self._in_thread(self._begin_rebuild, len(desk.parts))
         self._start_builder(desk, seat.generation)
         return seat.generation
 
     async def rebuilding(self, generation: int) -> RebuildProgress:
         """How far that is. Raises `FollowerStopped` if it was given up."""
+        await self._seated()
         desk, progress = self._desk, self._build_progress
-        assert desk is not None, "it runs"
+        assert desk is not None, "it has begun"
         rows = await self._in_thread(self._look)
         mine = [row for row in rows if (row.generation, row.part) == (generation, self._part)]
         of = sum(desk.progress.heads)
@@ -259,9 +260,12 @@ class ProjectionFollower(PageFollower):
         done = sum(row.position for row in mine)
         return RebuildProgress(done=done, of=max(of, done), rate=progress.rate if progress else 0.0, finished=False)
 
-    def _seated(self) -> Projector:
+    async def _seated(self) -> Projector:
+        """Once it has begun: a moment, after it was started, and whenever another generation takes over."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._begun.wait(), BEGIN_WAIT_S)
         if self._projector is None:
-            raise ReadModelUnavailable(self._name, "its projection has not begun yet, or has stopped")
+            raise ReadModelUnavailable(self._name, "its projection has not begun yet, or could not")
         return self._projector
 
     # -- building anew -------------------------------------------------------------------------------------------

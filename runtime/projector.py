@@ -17,7 +17,7 @@ Before this: the follower got a page. After this: the page is in the tables, or 
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -41,13 +41,14 @@ TRACEBACK_MAX = 8000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """An event whose handler failed, alone in its transaction. `tries`: how often that was by now."""
+    """An event whose handler failed, alone in its transaction. `attempts`: how often that was by now."""
 
     partition: int
     recorded: Recorded
-    error: str
+    problem: str
     traceback: str
-    tries: int
+    attempts: int
+    cause: BaseException = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +88,7 @@ class Projector:
         self._definition, self._model, self._books = definition, model, Books(model, definition.name)
         self._part, self._owner, self._epoch, self._wall = part, owner, epoch, wall
         self._handlers = definition.handlers
-        self._tries: dict[int, tuple[int, int]] = {}  # by partition: the event that failed last, and how often
+        self._failing: dict[int, tuple[int, int]] = {}  # by partition: the event that failed last, and how often
         self._projection: Any = object.__new__(definition.type)
         self._projection.__dict__.update(_model=model, _names={})
         self._turn(state)
@@ -132,13 +133,13 @@ class Projector:
         """What was set aside."""
         return self._read(lambda: self._books.letters(self.generation, self._part))
 
-    def replay(self, partition: int, recorded: Recorded, tries: int) -> Failure | None:
+    def replay(self, partition: int, recorded: Recorded, attempts: int) -> Failure | None:
         """Have the handler run for an event that was set aside, and strike out its letter, in one transaction. What
         fails stays set aside, with the newer error."""
         try:
             self._stand(partition, lambda: self._deliver(partition, recorded), recorded)
         except _HandlerFailed as failed:
-            failure = self._described(partition, recorded, failed.error, tries + 1)
+            failure = self._described(partition, recorded, failed.error, attempts + 1)
             letter = self._letter(failure)
             self._stand(partition, lambda: self._books.set_aside(self.generation, self._part, letter))
             return failure
@@ -154,11 +155,12 @@ class Projector:
             handlers, projection = self._handlers, self._projection
             for at, recorded in enumerate(events):  # noqa: B007  where it was when it failed
                 handler = handlers[recorded.type]
-                event = handler.codec.decode(recorded.payload)
+                decode = handler.codec.decode
                 if handler.takes_record:
-                    handler.function(projection, event, _opened(recorded, partition, event))
+                    record = RecordedEvent(recorded, partition, decode)
+                    handler.function(projection, record.event, record)
                 else:
-                    handler.function(projection, event)
+                    handler.function(projection, decode(recorded.payload))
             at = None
             self._model.commit()
         except ReadModelUnavailable:
@@ -237,15 +239,14 @@ class Projector:
     def _deliver(self, partition: int, recorded: Recorded) -> None:
         handler: EventHandler | None = self._handlers.get(recorded.type)
         if handler is not None:  # else it was declared when it failed, and is not any more
-            event = handler.codec.decode(recorded.payload)
-            record = (_opened(recorded, partition, event),) if handler.takes_record else ()
-            handler.function(self._projection, event, *record)
+            record = RecordedEvent(recorded, partition, handler.codec.decode)
+            handler.function(self._projection, record.event, *([record] if handler.takes_record else []))
 
     # -- what fails ----------------------------------------------------------------------------------------------
 
     def _suspect(self, partition: int, events: Sequence[Recorded]) -> list[int]:
         """Where to cut, so that the event that failed last time is tried alone again before the others."""
-        position, _ = self._tries.get(partition, (0, 0))
+        position, _ = self._failing.get(partition, (0, 0))
         return [1] if events and events[0].position == position else []
 
     def _culprit(self, events: Sequence[Recorded], failed: _HandlerFailed) -> list[int]:
@@ -254,28 +255,29 @@ class Projector:
         return [len(events) // 2] if late or failed.at is None else [failed.at, failed.at + 1]
 
     def _failure(self, partition: int, recorded: Recorded, error: BaseException) -> Failure:
-        position, tries = self._tries.get(partition, (0, 0))
-        tries = tries + 1 if position == recorded.position else 1
-        self._tries[partition] = (recorded.position, tries)
-        return self._described(partition, recorded, error, tries)
+        position, attempts = self._failing.get(partition, (0, 0))
+        attempts = attempts + 1 if position == recorded.position else 1
+        self._failing[partition] = (recorded.position, attempts)
+        return self._described(partition, recorded, error, attempts)
 
-    def _described(self, partition: int, recorded: Recorded, error: BaseException, tries: int) -> Failure:
+    def _described(self, partition: int, recorded: Recorded, error: BaseException, attempts: int) -> Failure:
         shown = "".join(traceback.format_exception(error))
         return Failure(
             partition=partition,
             recorded=recorded,
-            error=f"{type(error).__name__}: {error}"[:TRACEBACK_MAX],
+            problem=f"{type(error).__name__}: {error}"[:TRACEBACK_MAX],
             traceback=shown[-TRACEBACK_MAX:],
-            tries=tries,
+            attempts=attempts,
+            cause=error,
         )
 
     def _letter(self, failure: Failure) -> Letter:
         return letter_of(
             failure.recorded,
             failure.partition,
-            failure.error,
+            failure.problem,
             failure.traceback,
-            failure.tries,
+            failure.attempts,
             self._wall() // 1000,
         )
 
@@ -297,7 +299,3 @@ def _pieces(events: list[Recorded], to: int, mark: str, cuts: Sequence[int]) -> 
         upto = (to, mark) if end == len(events) else (last.position, mark_of(last))
         pieces.append((events[start:end], *upto))
     return pieces[::-1]
-
-
-def _opened(recorded: Recorded, partition: int, event: Any) -> RecordedEvent:
-    return RecordedEvent(recorded, partition, lambda _: event)

@@ -1,4 +1,4 @@
-"""Opening what a journal recorded, for `runtime.read`: from bytes to events."""
+"""What `runtime.read` and `runtime.subscribe` make of the journal's records."""
 
 from holdfast.actors.definition import Definition
 from holdfast.actors.recorded import Decode, RecordedEvent

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Protocol, TypeAlias
 from holdfast.actors.aggregate import Aggregate
 from holdfast.actors.clock import MACHINE, Clock
 from holdfast.actors.definition import SYSTEM_COMMANDS, Definition, definition_of
-from holdfast.actors.reminders import FIRE, GAVE_UP
+from holdfast.actors.firing import FIRE, GAVE_UP
 from holdfast.journal.errors import HoldfastError
 from holdfast.journal.pages import LATEST
 from holdfast.journal.records import Reminder, StreamId

@@ -359,7 +359,10 @@ class Runtime:
         class, a `Publisher`. It goes on from its checkpoint, is started again when it dies, and outlives this runtime
         where the cluster does. One that runs already with this very code is left alone; one with other code is
         replaced. Returns when it has started. Raises what its declaration is refused with."""
-        await self._followers.start(plans_of(what, *args, **options))
+        plans = plans_of(what, *args, **options)
+        if isinstance(what, type) and issubclass(what, Aggregate):  # a reaction, which lives in hosts
+            await self._dispatcher.renew(definition_of(what))
+        await self._followers.start(plans)
         await self._followers.end_stopped(formers_of(what, await self._cluster.follower_names()))
 
     async def stop(self, what: Any) -> bool:
@@ -385,12 +388,22 @@ class Runtime:
         return [letter for name in names_of(what) for letter in await self._followers.ask(name, "dead_letters")]
 
     async def replay_dead_letters(self, what: Any, which: Iterable[Any] | None = None) -> list[Any]:
-        """Have the handlers run again for dead letters, all or these; each that succeeds is one no longer, in the
-        transaction of what its handler did. Mind that events after them were handled before. Returns what is left of
-        them. Raises `NoSuchFollower`."""
-        places = None if which is None else [(letter.partition, letter.position) for letter in which]
-        answers = [await self._followers.ask(name, "replay", places) for name in names_of(what)]
-        return [letter for answer in answers for letter in answer.failed]
+        """Have dead letters handled again, all or these, one after the other; each that succeeds is one no longer. Mind
+        that events after them were handled before. Returns those that failed again. Raises `NoSuchFollower`, and what
+        may succeed later."""
+        places, failed = None if which is None else {letter.place for letter in which}, list[Any]()
+        for name in names_of(what):
+            left = set[tuple[int, int]]()
+            for letter in await self._followers.ask(name, "dead_letters"):
+                if places is None or letter.place in places:
+                    try:
+                        await self._followers.ask(name, "replay", *letter.place)
+                    except Exception as error:  # whatever its handler raises
+                        if getattr(error, "retryable", False):
+                            raise
+                        left.add(letter.place)
+            failed += [each for each in await self._followers.ask(name, "dead_letters") if each.place in left]
+        return failed
 
     async def rebuild(self, what: Any) -> AsyncIterator[RebuildProgress]:
         """Build the read model of a projection anew from the first event on, beside the one that serves, which goes on

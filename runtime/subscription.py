@@ -12,7 +12,7 @@ Before this: a runtime is open. After this: the reader has seen everything of it
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -57,10 +57,13 @@ class Filter:
         self._definitions: dict[str, Definition | None] = {}
         self._decoders: dict[tuple[str, str], Decode] = {}
         self._known = known
+        categories = None if categories is None else _several(categories)
+        types = None if types is None else _several(types)
         self.stream = None if stream is None else StreamId(self._category(stream[0]), stream[1])
-        self.categories = None if categories is None else frozenset(map(self._category, _several(categories)))
+        self.categories = None if categories is None else frozenset(map(self._category, categories))
         self._codecs: dict[str, Decode] = {}
-        self.types = None if types is None else frozenset(map(self._type, _several(types)))
+        self.types = None if types is None else frozenset(map(self._type, types))
+        self._named = frozenset(each for each in (*(categories or ()), *(types or ())) if isinstance(each, type))
 
     @property
     def category(self) -> str | None:
@@ -69,8 +72,7 @@ class Filter:
             return self.stream.category
         return next(iter(self.categories)) if self.categories is not None and len(self.categories) == 1 else None
 
-    def wanted(self, events: Sequence[Recorded]) -> Sequence[Recorded]:
-        """Those that are."""
+    def _wanted(self, events: Sequence[Recorded]) -> Sequence[Recorded]:
         categories, types = self.categories, self.types
         if categories is not None and len(categories) != 1:
             events = [event for event in events if event.stream.category in categories]
@@ -78,13 +80,19 @@ class Filter:
             events = [event for event in events if event.type in types]
         return events
 
-    def opened(self, record: Recorded, partition: int) -> RecordedEvent:
-        """As the reader gets it."""
-        what = (record.stream.category, record.type)
-        decode = self._decoders.get(what)
-        if decode is None:
-            decode = self._decoder(*what)
-        return RecordedEvent(record, partition, decode)
+    @property
+    def key(self) -> Hashable:
+        """Equal for filters of one runtime that give the same of every page."""
+        return self.categories, self.types, self._named
+
+    def opened(self, page: Followed, partition: int) -> Sequence[RecordedEvent]:
+        """What is wanted of a page, as the reader gets it."""
+        decoders, found = self._decoders, list[RecordedEvent]()
+        for record in self._wanted(page.events):
+            what = (record.stream.category, record.type)
+            decode = decoders.get(what) or self._decoder(*what)
+            found.append(RecordedEvent(record, partition, decode))
+        return found
 
     def _decoder(self, category: str, type: str) -> Decode:
         definition = self._definitions.get(category) or self._known(category)
@@ -123,7 +131,7 @@ class Subscription(AsyncIterator[RecordedEvent]):
         self._filter, self._feeds, self._single = filter, feeds, len(after) == 1
         self._sources = {number: _Source(feeds, number, after[number], filter) for number in partitions}
         self._done = list(after)
-        self._waiting: deque[RecordedEvent] = deque()
+        self._waiting: deque[RecordedEvent] = deque()  # taken from a page; may be that of others too
         self._asking: dict[asyncio.Task[Followed], int] = {}
         self._last: tuple[int, Followed] | None = None  # what waits is of this page
         self._told = False  # once that it has caught up
@@ -193,7 +201,7 @@ class Subscription(AsyncIterator[RecordedEvent]):
         page = task.result()
         self._sources[number].took(page)
         self._last = number, page
-        self._waiting.extend(self._filter.opened(event, number) for event in self._filter.wanted(page.events))
+        self._waiting.extend(self._feeds.opened(page, number, self._filter))
 
     def _finish(self) -> None:
         """All of the last page has been taken: be past it."""
@@ -207,7 +215,7 @@ class _Source:
 
     def __init__(self, feeds: Feeds, number: int, after: int, filter: Filter) -> None:
         self._feeds, self._number, self._filter = feeds, number, filter
-        self._after, self.caught_up = after, False
+        self._after, self._head, self.caught_up = after, 0, False
         self._version = -1  # of the one stream, if it is one: -1, not known
 
     async def next(self) -> Followed:
@@ -218,6 +226,7 @@ class _Source:
                 return await self._read()
             page = await feed.next(self._after, self._filter.stream)
             if page is not None:
+                self._head = feed.head
                 return page
             if self._feeds.closed:
                 raise RuntimeClosed("a subscription")
@@ -225,7 +234,7 @@ class _Source:
 
     def took(self, page: Followed) -> None:
         """It has been handed on."""
-        self._after, self.caught_up = page.reached, page.reached >= page.head
+        self._after, self.caught_up = page.reached, page.reached >= max(page.head, self._head)
         if self._filter.stream is not None and page.events:
             self._version = page.events[-1].version
 

@@ -61,6 +61,7 @@ async def test_pages_of_reminders_meet_each_of_them_once(journal):
         while page := await scribe.store.due_reminders(category="Account", until=EVER, limit=3, after=after):
             paged += page
             after = page[-1]
+            assert len(paged) <= 20, "a page begins where the one before it did"
         assert paged == everything
         assert len(set(paged)) == 20
         middle = everything[7]

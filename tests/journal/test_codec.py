@@ -279,7 +279,7 @@ def test_text_that_names_nothing_yet_is_told_apart() -> None:
         (int, 2**64, "2\\*\\*64"),
         (int, -(2**63) - 1, "2\\*\\*63"),
         (list[int], [1, 2**70], r"\[1\]"),
-        (Money, Money(object()), r"\.amount"),  # type: ignore[arg-type]
+        (Money, Money(NotImplemented), r"\.amount"),  # type: ignore[arg-type]
         (dict[str, Money], {"a": Money(Decimal(1), "\ud800")}, r"\['a'\]\.currency"),
         (str | Decimal, 5, "expected"),
         (Mixed, Mixed(None, (5,)), r"\.notes\[0\]"),  # type: ignore[arg-type]

@@ -48,6 +48,7 @@ def ray_cluster() -> Iterator[None]:
         yield
     finally:
         ours = hf_support.descendants(os.getpid()) - before | started
+        ours = {pid for pid in ours if hf_support.program(pid) != "postgres"}  # it serves the whole session
         ray.shutdown()
         left = lambda: not any(map(hf_support.is_running, ours))  # noqa: E731
         asyncio.run(hf_support.eventually(left))

@@ -42,6 +42,14 @@ def is_running(pid: int) -> bool:
         return False
 
 
+def program(pid: int) -> str:
+    """What a process runs; empty if there is none."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def descendants(pid: int) -> set[int]:
     """All processes below this one."""
     parents: dict[int, int] = {}

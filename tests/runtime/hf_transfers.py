@@ -2,12 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hf_bank import there_is
 
 from holdfast.actors import (
     Aggregate,
+    DeadLetter,
+    Overloaded,
     Reaction,
     RecordedEvent,
     Rejected,
@@ -137,9 +139,14 @@ class Noted:
 
 
 class Failures:
-    """How often handlers are to fail, by the note of what they react to: in this process."""
+    """How often a ledger is to fail, by its id, and with what: in this process."""
 
     left: dict[str, int] = {}
+    error: Exception = ZeroDivisionError("on purpose")
+
+
+def overloaded() -> Exception:
+    return Overloaded("something", 5)
 
 
 class Ledger(Reaction, on_error=QUICK):
@@ -152,7 +159,7 @@ class Ledger(Reaction, on_error=QUICK):
         left = Failures.left.get(self.id, 0)
         if left:
             Failures.left[self.id] = left - 1
-            raise ZeroDivisionError(f"{self.id} fails {left} times more")
+            raise Failures.error
         self.emit(Noted(event.amount))
 
     @query
@@ -166,3 +173,55 @@ class Ledger(Reaction, on_error=QUICK):
 
 class Strict(Ledger, on_error=Stop()):
     """The same, and stops at the first failure."""
+
+
+class Fickle(Reaction, on_error=QUICK):
+    """Sends another amount each time it is run."""
+
+    amounts: ClassVar[list[int]] = [5, 6, 7, 8, 9]
+
+    @on(Requested, by="transfer_id")
+    async def requested(self, event: Requested) -> None:
+        await self.aggregate(Purse, event.source).move(self.amounts.pop(0))
+        path = event.note.removeprefix("hold:")
+        Path(f"{path}.reached").touch()  # noqa: ASYNC240
+        await there_is(path)
+
+
+def moody(event: Requested, recorded: RecordedEvent) -> Any:
+    answers = {"number": 5, "long": "x" * 300, "none": None}
+    if event.transfer_id == "raise":
+        raise ZeroDivisionError
+    return answers.get(event.transfer_id, event.transfer_id)
+
+
+class Moody(Reaction, on_error=QUICK):
+    """Knows for some requests only whom they are for."""
+
+    @on(Requested, by=moody)
+    def requested(self, event: Requested) -> None:
+        self.emit(Noted(1))
+
+    @apply(Noted)
+    def _noted(self, event: Noted) -> None: ...
+
+
+def _other_moved() -> type[Any]:
+    @event("hf_transfers.moved")
+    class OtherMoved:
+        amount: str
+
+    return OtherMoved
+
+
+OtherMoved = _other_moved()
+
+
+class Doubtful(Reaction, on_error=DeadLetter()):
+    """Takes nothing while the file is there that the request names."""
+
+    @on(Requested, by="transfer_id")
+    async def requested(self, event: Requested) -> None:
+        if os.path.exists(event.note):  # noqa: ASYNC240
+            raise FileExistsError(event.note)
+        await self.aggregate(Purse, event.source).move(-event.amount)

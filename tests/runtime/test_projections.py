@@ -29,7 +29,7 @@ from holdfast.actors import event, on
 from holdfast.journal.errors import Fenced
 from holdfast.runtime import FollowerStopped, Projection, Retry, Table
 from holdfast.runtime.follower import FollowerPhase
-from holdfast.runtime.model_errors import ForeignReadModel, ReadModelAhead, ReadModelConflict
+from holdfast.runtime.model_errors import ForeignReadModel, ReadModelAhead, ReadModelConflict, ReplayFailed
 
 # -- once ------------------------------------------------------------------------------------------------------------
 
@@ -209,7 +209,7 @@ async def test_a_dead_letter_tells_where_its_event_is_and_what_went_wrong(model_
         assert await rows(model_url, "SELECT position, amount FROM seen ORDER BY 1") == [(1, 1), (3, 2)]
         (letter,) = await run.follower.dead_letters()
         assert (letter.partition, letter.position, letter.category, letter.id) == (0, 2, "Account", "a")
-        assert (letter.type, letter.error, letter.tries) == ("hf_bank.deposited", "ValueError: an amount of 13", 1)
+        assert (letter.type, letter.problem, letter.attempts) == ("hf_bank.deposited", "ValueError: an amount of 13", 1)
         assert 'raise ValueError("an amount of 13")' in letter.traceback
         assert (run.progress.dead_letters, run.progress.errors, run.progress.phase) == (1, 1, FollowerPhase.LIVE)
 
@@ -255,7 +255,7 @@ async def test_a_retried_event_waits_longer_each_time_and_holds_no_transaction(m
         await run.reach()
         assert pauses == [0.5, 1.0, 1.5]
         (letter,) = await run.follower.dead_letters()
-        assert letter.tries == 4
+        assert letter.attempts == 4
         assert (run.progress.errors, run.progress.retries, run.progress.dead_letters) == (4, 3, 1)
         assert await rows(model_url, "SELECT position FROM seen ORDER BY 1") == [(1,), (3,)]
 
@@ -295,19 +295,21 @@ async def test_dead_letters_are_replayed_once_and_what_fails_again_stays(model_u
     await ledger.write("a", Deposited(13), Deposited(99), Deposited(1), Deposited(13))
     async with following(ledger, Picky, model_url) as run:
         await run.reach()
-        answer = await run.follower.replay()
-        assert (answer.done, [letter.tries for letter in answer.failed]) == (0, [2, 2, 2])
+        for position in (1, 2, 4):
+            with pytest.raises(ReplayFailed, match=r"13|99|check"):
+                await run.follower.replay(0, position)
+        assert [letter.attempts for letter in await run.follower.dead_letters()] == [2, 2, 2]
     async with following(ledger, Mended, model_url) as run:
         await run.reach()
         assert run.progress.dead_letters == 3
-        answer = await run.follower.replay([(0, 4)])
-        assert (answer.done, answer.failed) == (1, ())
+        await run.follower.replay(0, 4)
         assert await rows(model_url, "SELECT position FROM seen ORDER BY 1") == [(3,), (4,)]
-        answer = await run.follower.replay()
-        assert (answer.done, [letter.position for letter in answer.failed]) == (1, [2])
-        assert [letter.tries for letter in await run.follower.dead_letters()] == [3]
+        await run.follower.replay(0, 1)
+        for position in (2, 4):
+            with pytest.raises(ReplayFailed):
+                await run.follower.replay(0, position)
+        assert [(letter.position, letter.attempts) for letter in await run.follower.dead_letters()] == [(2, 3)]
         assert run.progress.dead_letters == 1
-        assert (await run.follower.replay()).done == 0
     assert await rows(model_url, "SELECT position FROM seen ORDER BY 1") == [(1,), (3,), (4,)]
 
 
@@ -341,7 +343,7 @@ async def test_what_a_handler_must_not_do_is_its_failure_and_ends_no_process(mod
 
     async with following(ledger, Rude, model_url, pause=pause) as run:
         await run.reach()
-        errors = [letter.error for letter in await run.follower.dead_letters()]
+        errors = [letter.problem for letter in await run.follower.dead_letters()]
     starts = ["SystemExit: 1", "KeyboardInterrupt", "StatementRefused: COMMIT", "AttributeError: Rude.seen_at"]
     assert [error[: len(start)] for error, start in zip(errors, starts, strict=False)] == starts
     assert "nowhere" in errors[4]

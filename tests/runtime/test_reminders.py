@@ -2,10 +2,14 @@
 
 import asyncio
 import random
+import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +17,7 @@ from hf_reminders import Offer, Rang
 from hf_support import eventually
 
 from holdfast.actors import Rejected, VirtualClock
-from holdfast.actors.clock import micros_of
+from holdfast.actors.clock import MachineClock, micros_of
 from holdfast.actors.errors import Overloaded, UnknownCommand
 from holdfast.journal.errors import JournalUnavailable
 from holdfast.journal.records import Reminder, StreamId
@@ -174,6 +178,8 @@ async def test_the_scheduler_never_fires_one_reminder_twice_at_once() -> None:
         advancing = asyncio.create_task(w.clock.advance(HOUR))
         while len(w.fired) < 20:
             await asyncio.sleep(0)
+        for _ in range(100):  # it looks again, and meets the slow one
+            await asyncio.sleep(0)
         assert (fires, "slow" in dict(w.fired)) == (1, False)
         go.set()
         await advancing
@@ -282,6 +288,30 @@ async def test_the_scheduler_fires_a_reminder_that_is_due_again_at_once() -> Non
         assert w.fired == [("all", timedelta(minutes=n)) for n in range(4)]
 
 
+async def test_the_scheduler_looks_again_as_soon_as_a_fire_is_over() -> None:
+    """It does not wait for a poll, on a clock that never polls."""
+
+    class Patient(MachineClock):
+        async def pause(self, until_us: int | None, poll_s: float, wake: asyncio.Event) -> None:
+            await wake.wait()
+
+    w, left, over = World(), list(range(5)), asyncio.Event()
+    scheduler = RemindersScheduler("offer", w.parts, w.fire, w.give_up, Patient())
+
+    async def again() -> str:
+        if left:
+            w.parts[0].set("all", left.pop() * SECOND - 9999 * DAY)
+        else:
+            over.set()
+        return "fired"
+
+    w.does["all"] = again
+    w.parts[0].set("all", -9999 * DAY)
+    task = asyncio.create_task(scheduler.run())
+    await asyncio.wait_for(over.wait(), 10)
+    task.cancel()
+
+
 async def test_a_journal_that_does_not_answer_ends_the_scheduler_with_its_error() -> None:
     """Whoever runs it runs it again; nothing of it is left behind, and the clock moves on."""
 
@@ -370,6 +400,17 @@ async def test_reminders_of_a_type_that_sets_none_start_nothing() -> None:
     async with Runtime.local() as runtime:
         await runtime.get(from_elsewhere.Account, "a").deposit(1)
         assert (await runtime.statistics()).followers == ()
+
+
+async def test_the_programs_of_the_page_on_reminders_run_as_they_stand(tmp_path: Any) -> None:
+    """One after the other, in a process of their own."""
+    page = (Path(__file__).parents[2] / "docs/reminders.md").read_text()
+    program = "\n".join(re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
+    ran = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.split() == ["True", "False"]
 
 
 @pytest.mark.ray

@@ -1,0 +1,1 @@
+"""Money between accounts, by a reaction with compensation and a time-out, while everything is killed at random."""
