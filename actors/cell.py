@@ -347,8 +347,8 @@ class Cell:
         self._start(self._finish(call, unit))
 
     async def _finish(self, call: Call, unit: Unit) -> None:
-        """A call that awaits: an async method, or the confirmation of a linearizable query. The mailbox waits for
-        it, until it is done or its caller's deadline has passed."""
+        """A call that awaits: an async method, or the confirmation of a linearizable call that emitted nothing. The
+        mailbox waits for it, until it is done or its caller's deadline has passed."""
         CALLER.set(unit)  # this task's own context: references that the command holds know their caller
         result: Any = None
         error: BaseException | None = None

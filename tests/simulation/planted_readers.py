@@ -11,7 +11,9 @@ from typing import Any
 
 import msgspec
 
+from holdfast.actors import firing as firing_module
 from holdfast.actors import reminders as reminders_module
+from holdfast.actors.cell import Cell
 from holdfast.actors.fingerprint import fingerprint
 from holdfast.journal.client import JournalClient
 from holdfast.journal.memory import MemoryStore
@@ -98,6 +100,22 @@ def a_page_that_is_full_reaches_the_end(right: Any) -> Any:
         return dataclasses.replace(page, wire=wire)
 
     return read
+
+
+@reaction(Tail, "_saw", Tail, "grew", within=300, focus=("disk slow", "journal killed"))
+def the_end_of_the_journal_may_be_before_what_was_read(saw: Any, grew: Any) -> Any:
+    """It is where the last commit that was heard of ended; a reader may have seen the next one."""
+
+    def saw_what_it_was_told(self: Any, position: int) -> None:
+        if self.__dict__.get("is_told"):
+            saw(self, position)
+
+    def told(self: Any, results: Any) -> None:
+        self.is_told = True
+        grew(self, results)
+        self.is_told = False
+
+    return saw_what_it_was_told, told
 
 
 # -- projections -------------------------------------------------------------------------------------------------
@@ -275,7 +293,7 @@ def the_index_is_written_in_the_next_transaction(right: Any) -> Any:
     return write
 
 
-@reminder(reminders_module, "pending_in", reminders_module, "_forget", within=200)
+@reminder(firing_module, "pending_in", reminders_module, "_forget", within=200)
 def what_is_not_pending_is_fired(pending_in: Any, forget: Any) -> Any:
     """As it was when it was pending last."""
     known: dict[str, dict[str, Any]] = {}
@@ -291,6 +309,16 @@ def what_is_not_pending_is_fired(pending_in: Any, forget: Any) -> Any:
             forget(state, name)
 
     return pending, forgotten
+
+
+@reminder(Cell, "_confirm", within=200, focus=("host replaced",))
+def what_a_host_that_was_replaced_knows_is_believed(right: Any) -> Any:
+    """It says that nothing is pending, and is asked again and again."""
+
+    async def confirm(self: Any, call: Any) -> None:
+        return None
+
+    return confirm
 
 
 @reminder(RemindersScheduler, "_carry_out", within=200)

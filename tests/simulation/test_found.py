@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 from hf_host import Again, Bench, Client, DirectLink, Log, door, failure, give_up, turns
+from hf_offers import HOUR, NOON, Offer
 
-from holdfast.actors.calls import Kind
+from holdfast.actors.calls import Kind, Trace
+from holdfast.actors.clock import VirtualClock, micros_of
+from holdfast.actors.firing import FIRE
 from holdfast.actors.session import Session
 from holdfast.journal.client import JournalClient
 from holdfast.journal.errors import JournalFailed, JournalUnavailable
@@ -130,3 +133,21 @@ async def test_a_follower_does_not_stop_at_an_event_whose_writer_was_not_told_ye
         assert decode_followed(await bench.server.follow(page.reached, 9, None, 0.0)).head == 2
         held.release()
         assert await putting == 2
+
+
+async def test_a_host_that_was_replaced_does_not_say_that_a_reminder_is_gone() -> None:
+    """Seed 20073: whoever fires reminders still has the line to a host whose successor has set one. The command that
+    fires it finds nothing pending there, so nothing is appended that would be refused; and it was asked again for ever.
+    """
+    async with Bench() as bench:
+        clock = VirtualClock(NOON)
+        stale = Client(await bench.host(Offer, clock=clock))
+        assert await stale.call("a", "pending") == {}
+        successor = Client(await bench.host(Offer, clock=clock))
+        await successor.call("a", "set", "x", after=HOUR)
+        due, sure = micros_of(NOON + HOUR), Trace(linearizable=True)
+        told = await failure(stale.start("a", FIRE, "x", due, trace=sure))
+        assert isinstance(told, Again)
+        assert told.moved
+        assert await successor.call("a", FIRE, "x", due, trace=sure) == "fired"
+        assert await successor.call("a", FIRE, "x", due, trace=sure) == "gone"
