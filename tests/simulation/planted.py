@@ -151,7 +151,7 @@ def the_version_check_is_skipped(right: Any) -> Any:
     def append(self: Any, append: Append) -> Any:
         result = right(self, append)
         if isinstance(result, VersionConflict):
-            return self._write(self._streams[append.stream], append)
+            return self._write(self._streams[append.stream], append, ())
         return result
 
     return append
@@ -177,7 +177,7 @@ def an_append_sent_again_is_written_again(right: Any) -> Any:
     def append(self: Any, append: Append) -> Any:
         stream = self._streams.get(append.stream)
         if stream is not None and self._written_before(stream, append) and append.events:
-            return self._write(stream, append)
+            return self._write(stream, append, ())
         return right(self, append)
 
     return append
