@@ -36,10 +36,11 @@ def fired_once(
     rang: str,
     on_disk: Callable[[str, int], int] | None = None,
 ) -> Reminded:
-    """`streams`: the records of aggregates with reminders, none of whose commands fails, in order of version. `asked`: the type of the event, with
-    `name` and `due`, that their commands emit beside setting one; `rang`: that of the event, with `name`, that a
-    reminder's command emits, and no other command does. `on_disk(stream, version)`: when that was durable, in µs since
-    1970 UTC, by a clock that nobody here can set. Raises AssertionError, naming stream and version."""
+    """`streams`: the records of aggregates with reminders, none of whose commands fails, in order of version. `asked`:
+    the type of the event, with `name` and `due`, that their commands emit beside setting one; `rang`: that of the
+    event, with `name`, that a reminder's command emits, and no other command does. `on_disk(stream, version)`: when
+    that was durable, in µs since 1970 UTC, by a clock that nobody here can set. Raises AssertionError, naming stream
+    and version."""
     told = Reminded()
     for stream, events in streams.items():
         for unit in _units(events):

@@ -33,7 +33,7 @@ def recorded(stream="a/1", version=1, type="t", command="c1", at=0, position=1, 
 
 @st.composite
 def journals(draw):
-    """What a filter leaves of a journal: not every position, in up to three partitions, one after the other or mixed."""
+    """What a filter leaves of a journal: not every position, in up to three partitions."""
     places = draw(st.sets(st.tuples(st.integers(0, 2), st.integers(1, 30)), min_size=3))
     return [seen_of(recorded(position=at, n=at), partition) for partition, at in sorted(places)]
 

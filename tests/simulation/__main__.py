@@ -18,7 +18,6 @@ from .faults import KINDS, READ_KINDS
 from .read_side import PARTS
 from .run import Failure, Outcome, attempt, simulate
 
-
 JUDGED = {
     "subscription": "events given",
     "projection": "rows",
@@ -139,11 +138,13 @@ def _progress(total: int) -> Iterator[Callable[[], None]]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description="Deterministic simulation.")
     parser.add_argument("--seed", type=int, help="replay this run, twice")
+    kinds = [*KINDS, *READ_KINDS]
     parser.add_argument(
-        "--focus", action="append", default=[], choices=[*KINDS, *READ_KINDS], help="only faults of this kind, and often"
+        "--focus", action="append", default=[], choices=kinds, help="only faults of this kind, and often"
     )
     parser.add_argument("--partitions", type=int, default=1, help="of the journal (default: %(default)s)")
-    parser.add_argument("--part", action="append", choices=[*PARTS, "none"], help="of the read side, instead of its own")
+    parts = [*PARTS, "none"]
+    parser.add_argument("--part", action="append", choices=parts, help="of the read side, instead of its own")
     parser.add_argument("--trace", action="store_true", help="with --seed: print everything that happens")
     parser.add_argument("--seeds", type=int, default=1000, help="how many runs (default: %(default)s)")
     parser.add_argument("--first", type=int, default=0, help="the first seed (default: %(default)s)")

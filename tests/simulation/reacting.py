@@ -70,7 +70,7 @@ class Book(Aggregate, category="book", snapshot_every=4):
 
 
 class Mirror(Reaction, category="mirror", snapshot_every=3):
-    """For what is added to a counter: the same twice into a book, and then, as its own event says, once into another."""
+    """For what is added to a counter: the same twice into a book; then, as its own event says, once into another."""
 
     total: int = 0
 

@@ -44,8 +44,8 @@ OPENING_S = 90.0
 
 class Orders(msgspec.Struct, frozen=True, kw_only=True):
     """What a driver is to do. `began`: of the run, on the monotonic clock. `ip`: of the node that it joins.
-    `role`: what its predecessors have in common with it. `predecessors`: whose unanswered keyed commands it sends again.
-    """
+    `role`: what its predecessors have in common with it. `predecessors`: whose unanswered keyed commands it sends
+    again."""
 
     name: str
     role: str
