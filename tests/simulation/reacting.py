@@ -10,7 +10,7 @@ from holdfast.runtime import Projection, Table
 
 from .aggregates import Added, Appended, Written
 
-__all__ = ["ASKED", "ENTERED", "MIRRORED", "RANG", "Alarm", "Book", "Mirror", "Totals"]
+__all__ = ["ASKED", "ENTERED", "MIRRORED", "RANG", "Alarm", "Book", "Mirror", "Totals", "is_mirrored"]
 
 ENTERED, MIRRORED = "simulation.entered", "simulation.mirrored"
 ASKED, RANG = "simulation.asked", "simulation.rang"
@@ -69,14 +69,20 @@ class Book(Aggregate, category="book", snapshot_every=4):
         self.total += event.amount
 
 
+def is_mirrored(amount: int) -> bool:
+    """Whether the reaction reacts to it."""
+    return amount % 2 == 0
+
+
 class Mirror(Reaction, category="mirror", snapshot_every=3):
-    """For what is added to a counter: the same twice into a book; then, as its own event says, once into another."""
+    """For what is added to a counter, if it is even: the same twice into a book; then, as its own event says, once into
+    another."""
 
     total: int = 0
 
-    @on(Added)
-    async def added(self, event: Added, recorded: RecordedEvent) -> None:
-        book = self.aggregate(Book, recorded.id)
+    @on(Added, by=lambda event, recorded: recorded.id if is_mirrored(event.amount) else None)
+    async def added(self, event: Added) -> None:
+        book = self.aggregate(Book, self.id)
         await book.enter(event.amount)
         await book.enter(event.amount)
         self.emit(Mirrored(event.amount))
