@@ -12,23 +12,35 @@ from holdfast.actors.policy import DeadLetter, Retry, Stop
 from holdfast.journal.positions import Positions
 
 from .blocking import BlockingRuntime
+from .cloud_events import CloudEvent
 from .config import Config
 from .errors import (
     AheadOfJournal,
     CategoryConflict,
+    EventRefused,
     HostUnavailable,
     InvalidId,
+    MissingExtra,
     NamespaceConflict,
     NoSuchFollower,
     NotAnAggregate,
     RuntimeClosed,
     RuntimeProblem,
+    SignatureRefused,
+    SinkProblem,
+    SinkUnavailable,
 )
 from .follower import FollowerPhase, FollowerStatistics, FollowerStopped
 from .placement import Dedicated, Placement, Sharded
 from .projection import Projection
 from .projection_table import Table
+from .publish_kafka import Kafka
+from .publish_nats import Nats
+from .publish_webhook import Webhook
+from .publisher import Publisher
 from .recorded import RecordedEvent
+from .signature import verify_signature
+from .sink import Sink
 from .subscription import Batch, Subscription
 
 if _typing.TYPE_CHECKING:
@@ -39,17 +51,22 @@ __all__ = [
     "Batch",
     "BlockingRuntime",
     "CategoryConflict",
+    "CloudEvent",
     "Config",
     "DeadLetter",
     "DeadlineExceeded",
     "Dedicated",
+    "EventRefused",
     "FollowerPhase",
     "FollowerStatistics",
     "FollowerStopped",
     "HostLimits",
     "HostUnavailable",
     "InvalidId",
+    "Kafka",
+    "MissingExtra",
     "NamespaceConflict",
+    "Nats",
     "NoSuchFollower",
     "NotAnAggregate",
     "Opening",
@@ -57,16 +74,23 @@ __all__ = [
     "Placement",
     "Positions",
     "Projection",
+    "Publisher",
     "RecordedEvent",
     "Retry",
     "Runtime",
     "RuntimeClosed",
     "RuntimeProblem",
     "Sharded",
+    "SignatureRefused",
+    "Sink",
+    "SinkProblem",
+    "SinkUnavailable",
     "Statistics",
     "Stop",
     "Subscription",
     "Table",
+    "Webhook",
+    "verify_signature",
 ]
 
 

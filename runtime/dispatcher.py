@@ -10,6 +10,7 @@ import itertools
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass, replace
 from typing import Any
@@ -134,7 +135,8 @@ class Dispatcher:
         category = definition.category
         for owner in await self.cluster.host_names():
             if owner.startswith((f"{category}/", f"{category}#")):
-                await self._connect(category, owner)
+                with suppress(PeerGone):  # its successor starts with the code that is recorded now
+                    await self._connect(category, owner)
 
     async def statistics(self) -> list[HostStatistics]:
         """Of every host of this namespace that answers within `paused_s`."""

@@ -8,8 +8,13 @@ HoldfastError
     ├── NamespaceConflict    the namespace serves another journal
     ├── RuntimeClosed        this runtime was closed, or never opened
     ├── AheadOfJournal       a position that the journal has not reached: it was restored from an older copy
+    ├── HostUnavailable      the host's process could not be brought up: says why
     ├── NoSuchFollower       nobody has started a follower of this name
-    └── HostUnavailable      the host's process could not be brought up: says why
+    ├── MissingExtra         a package is not installed that this needs: names the extra to install
+    ├── SignatureRefused     a webhook that nobody with the secret has sent, or not just now
+    └── SinkProblem          not all of a batch of events was confirmed
+        ├── SinkUnavailable  for now: try again
+        └── EventRefused     one of them never will be
 """
 
 from holdfast.actors.errors import DeadlineExceeded
@@ -18,13 +23,18 @@ from holdfast.journal.errors import HoldfastError
 __all__ = [
     "AheadOfJournal",
     "CategoryConflict",
+    "EventRefused",
     "HostUnavailable",
     "InvalidId",
+    "MissingExtra",
     "NamespaceConflict",
     "NoSuchFollower",
     "NotAnAggregate",
     "RuntimeClosed",
     "RuntimeProblem",
+    "SignatureRefused",
+    "SinkProblem",
+    "SinkUnavailable",
 ]
 
 
@@ -121,3 +131,56 @@ class HostUnavailable(RuntimeProblem):
 
     def __str__(self) -> str:
         return f"{self.host} could not be started: {self.problem}"
+
+
+class MissingExtra(RuntimeProblem, ImportError):
+    """A package that is an extra of this one is not installed. Install it; nothing was sent."""
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        super().__init__(what, package, extra)
+        self.args = (what, package, extra)
+        self.what, self.package, self.extra = what, package, extra
+
+    def __str__(self) -> str:
+        return f"{self.what} needs {self.package}: pip install 'holdfast[{self.extra}]'"
+
+
+class SignatureRefused(RuntimeProblem):
+    """This request was not signed with any of the secrets, or longer ago than is allowed. Answer 400, do nothing."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"the webhook's signature is refused: {self.problem}"
+
+
+class SinkProblem(RuntimeProblem):
+    """A sink has not confirmed all of a batch. `event`: the id of the one whose fault that is, empty if it is none's.
+    `done`: ids of those that it has confirmed all the same; they need not be sent again."""
+
+    def __init__(self, sink: str, problem: str, event: str = "", done: tuple[str, ...] = ()) -> None:
+        super().__init__(sink, problem, event, done)
+        self.sink, self.problem, self.event, self.done = sink, problem, event, done
+
+    def __str__(self) -> str:
+        return f"{self.sink}: {self.problem}"
+
+
+class SinkUnavailable(SinkProblem):
+    """Not now: the broker is out of reach, busy, or fails (at an event, if it names one). Send what is not in `done`
+    again, in the same order. `after_s`: not sooner than that, if it said so."""
+
+    retryable = True
+
+    def __init__(
+        self, sink: str, problem: str, event: str = "", done: tuple[str, ...] = (), after_s: float = 0.0
+    ) -> None:
+        super().__init__(sink, problem, event, done)
+        self.args = (sink, problem, event, done, after_s)
+        self.after_s = after_s
+
+
+class EventRefused(SinkProblem):
+    """The sink will never take this event as it is. Sending it again is of no use; its policy says what now."""

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from types import FrameType, FunctionType
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, TypeGuard
 from weakref import WeakKeyDictionary
 
 from holdfast.actors.behaviour import behaviour_of
@@ -260,7 +260,7 @@ def projection_of(cls: Any) -> ProjectionDefinition:
             raise DefinitionError(cls.__qualname__, f"{error.what}: {error.problem}", place_of(cls)) from error
 
 
-def is_projection(cls: Any) -> bool:
+def is_projection(cls: Any) -> "TypeGuard[type[Projection]]":
     """Whether it is a class that subclasses `Projection`."""
     return isinstance(cls, type) and isinstance(getattr(cls, "__holdfast_projection__", None), ProjectionOptions)
 

@@ -36,6 +36,9 @@ After: TypeAlias = Literal["beginning", "now"] | Positions
 """Where a reaction begins when it is started for the first time: with the first event of the journal, with the next
 one, or after these positions."""
 
+BEGINS_S = 30.0
+"""Seconds for which those wait that ask it before it has begun."""
+
 
 def follower_name(reaction: type[Reaction]) -> str:
     """What the follower of a reaction is called."""
@@ -62,7 +65,8 @@ class ReactionFollower(Follower):
         """`after`: where to begin the first time. `pause`: waits so many seconds."""
         self._reaction, self._after, self._pause = reaction, after, pause
         self._name = follower_name(reaction)
-        self._deliveries: Deliveries | None = None
+        self._deliveries: Deliveries | None = None  # of this life, or, once it has stopped, of the last one
+        self._began = asyncio.Event()
 
     async def run(self, desk: Desk) -> None:
         """Deliver until cancelled. Raises `FollowerStopped` as the reaction's policy says, and `Fenced`."""
@@ -72,23 +76,26 @@ class ReactionFollower(Follower):
         desk.progress.start(start)
         desk.progress.turn(FollowerPhase.CATCHING_UP)
         self._deliveries = Deliveries(self._reaction, self._name, desk, letters, start, self._pause)
-        try:
-            await self._deliveries.run()
-        finally:
-            self._deliveries = None
+        self._began.set()
+        await self._deliveries.run()
 
     async def dead_letters(self) -> list[Letter]:
         """The events that are set aside, oldest first."""
-        return list(self._running().letters.pending.values())
+        return list((await self._found()).letters.pending.values())
 
     async def replay(self, partition: int, position: int) -> None:
         """Deliver an event again that was set aside. Once done, it is no more; what it fails with is raised, and it
         stays. Raises `NoSuchLetter`."""
-        await self._running().replay(partition, position)
+        await (await self._found()).replay(partition, position)
 
-    def _running(self) -> Deliveries:
-        if self._deliveries is None:
-            raise HostUnavailable(self._name, "it is not running just now")
+    async def _found(self) -> Deliveries:
+        """What answers, also when it has stopped: that is when letters are looked at."""
+        try:
+            async with asyncio.timeout(BEGINS_S):
+                await self._began.wait()
+        except TimeoutError:
+            raise HostUnavailable(self._name, f"it has not found its checkpoint within {BEGINS_S:g} s") from None
+        assert self._deliveries is not None, "it has begun"
         return self._deliveries
 
     # -- where it begins -----------------------------------------------------------------------------------------

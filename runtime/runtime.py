@@ -13,7 +13,8 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from contextvars import Context
-from functools import partial
+from functools import partial, reduce
+from operator import add
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -41,7 +42,7 @@ from .errors import NamespaceConflict
 from .feed import Feeds
 from .follower import FollowerStatistics
 from .followers import Followers
-from .kinds import formers_of, names_of, plans_of
+from .kinds import formers_of, is_reaction, names_of, plans_of
 from .local import LocalCluster
 from .placement import Dedicated, Placement, Placements
 from .projection_follower import RebuildProgress
@@ -360,7 +361,7 @@ class Runtime:
         where the cluster does. One that runs already with this very code is left alone; one with other code is
         replaced. Returns when it has started. Raises what its declaration is refused with."""
         plans = plans_of(what, *args, **options)
-        if isinstance(what, type) and issubclass(what, Aggregate):  # a reaction, which lives in hosts
+        if is_reaction(what):
             await self._dispatcher.renew(definition_of(what))
         await self._followers.start(plans)
         await self._followers.end_stopped(formers_of(what, await self._cluster.follower_names()))
@@ -411,8 +412,10 @@ class Runtime:
         Raises `NoSuchFollower`, and `FollowerStopped` if it was given up."""
         begun = {name: await self._followers.ask(name, "rebuild") for name in names_of(what)}
         while True:
-            answers = [await self._followers.ask(name, "rebuilding", number) for name, number in begun.items()]
-            progress = sum(answers[1:], start=answers[0])
+            each: list[RebuildProgress] = [
+                await self._followers.ask(name, "rebuilding", number) for name, number in begun.items()
+            ]
+            progress = reduce(add, each)
             yield progress
             if progress.finished:
                 return

@@ -13,7 +13,7 @@ What a projection means for PostgreSQL alone, types and functions that SQLite do
 import itertools
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from holdfast.actors.context import EPOCH
 from holdfast.actors.events import event_codec, event_name
@@ -64,7 +64,8 @@ class GivenEvents:
 
     def and_events(self, *events: Any) -> "GivenEvents":
         """These come as well. Raises what a handler raises, `DependsOnPages`."""
-        recorded = [self._recorded(*(each if isinstance(each, tuple) else ("test", each))) for each in events]
+        pairs = [cast("tuple[str, Any]", each) if isinstance(each, tuple) else ("test", each) for each in events]
+        recorded = [self._recorded(id, event) for id, event in pairs]
         self._whole.take(recorded)
         for each in recorded:
             self._single.take([each])
@@ -84,7 +85,8 @@ class GivenEvents:
             raise DependsOnPages(f"{table}: in one page {only[0]!r}, event by event {only[1]!r}")
 
     def _recorded(self, id: str, event: Any) -> Recorded:
-        name = event_name(type(event))
+        kind = cast("type[Any]", event.__class__)
+        name = event_name(kind)
         if name is None:
             raise TypeError(f"{event!r} is no event, nor a pair of an id and one")
         position = next(self._positions)
@@ -94,7 +96,7 @@ class GivenEvents:
             stream=StreamId(self._category, id),
             version=version,
             type=name,
-            payload=event_codec(type(event), {}).encode(event),
+            payload=event_codec(kind, {}).encode(event),
             command_id=f"command-{position}",
             recorded_at=(self._at - EPOCH) // timedelta(microseconds=1),
             metadata=encode_plain({"metadata": self._metadata}) if self._metadata else b"",

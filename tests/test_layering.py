@@ -12,6 +12,9 @@ SEAMS = {
     "ray": {"runtime/_ray.py"},
     "aiosqlite": {"journal/sqlite.py"},
     "asyncpg": {"journal/postgres_session.py", "runtime/model_postgres.py"},  # of journals, and of read models
+    "aiokafka": {"runtime/publish_kafka.py"},
+    "nats": {"runtime/publish_nats.py"},
+    "httpx2": {"runtime/publish_webhook.py"},
 }
 
 FILES = sorted(p for layer in LAYERS for p in (ROOT / layer).rglob("*.py"))

@@ -28,7 +28,7 @@ PLACEMENT: Mapping[type[Aggregate], Placement] = {
     Transfers: Sharded(2, live_max=1_000),
     Branch: Sharded(1),
 }
-ACCOUNTS, CLOSED, BALANCE = 20, 3, 100
+ACCOUNTS, CLOSED, BALANCE = 20, 3, 300
 KILL_EVERY_S = (0.5, 2.0)
 POLL_S, PATIENCE_S = 0.2, 90.0
 

@@ -18,7 +18,7 @@ from holdfast.actors import Aggregate, Reaction, Rejected, Retry, apply, command
 
 __all__ = ["Account", "Branch", "Stage", "Transfers"]
 
-PATIENCE = timedelta(seconds=0.5)
+PATIENCE = timedelta(seconds=1.5)
 
 
 class Refused(Rejected):

@@ -1,6 +1,6 @@
 """Mistakes that type checkers must see: every line marked `# error` and no other. Never run."""
 
-from holdfast.actors import Aggregate, command, event, on, query
+from holdfast.actors import Aggregate, Reaction, apply, command, event, on, query
 from holdfast.runtime import Runtime
 
 
@@ -27,6 +27,17 @@ class Account(Aggregate, category=5):  # error
         return self.balance
 
     @on(Deposited)  # error
+    def _deposited(self, event: Closed) -> None: ...
+
+
+class Watch(Reaction, on_error="stop"):  # error
+    @on(Deposited)  # error
+    async def deposited(self, event: Closed) -> None: ...
+
+    @on(Closed, by=lambda event: event.reason)  # error
+    def closed(self, event: Closed) -> None: ...
+
+    @apply(Deposited)  # error
     def _deposited(self, event: Closed) -> None: ...
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import assert_type
 
-from holdfast.actors import Aggregate, command, event, on, query
+from holdfast.actors import Aggregate, Reaction, Retry, apply, command, event, on, query
 from holdfast.actors.testing import given
 from holdfast.runtime import BlockingRuntime, Dedicated, Positions, RecordedEvent, Runtime, Sharded, Statistics
 
@@ -46,6 +46,34 @@ class Account(Aggregate, category="account", snapshot_every=10):
 
     @on(Closed, Deposited)
     def _noted(self, event: Closed | Deposited) -> None: ...
+
+
+class Watch(Reaction, on_error=Retry(times=3, then="stop")):
+    seen: int = 0
+
+    @on(Deposited, by="note")
+    async def deposited(self, event: Deposited) -> None:
+        assert_type(event.amount, int)
+        assert_type(await self.aggregate(Account, "a").deposit(event.amount), int)
+        self.emit(Closed("x"))
+
+    @on(Closed, by=lambda event, recorded: event.reason or recorded.id)
+    def closed(self, event: Closed, recorded: RecordedEvent) -> None:
+        assert_type(recorded.position, int)
+
+    @query
+    def seen_now(self) -> int:
+        return self.seen
+
+    @apply(Closed)
+    def _closed(self, event: Closed) -> None:
+        self.seen += 1
+
+
+async def reactions(runtime: Runtime) -> None:
+    await runtime.start(Watch, after="now")
+    assert_type(await runtime.get(Watch, "a").seen_now(), int)
+    assert_type(given(Watch, id="x").when_event(Deposited(1, "x")).state, Watch)
 
 
 async def main(runtime: Runtime) -> None:

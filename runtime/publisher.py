@@ -1,0 +1,318 @@
+"""Publishers: a follower that hands the events of a journal to a broker.
+
+    await runtime.start(Publisher("to-kafka", Kafka("localhost:9092", topic="bank"), categories=[Account]))
+
+**At least once.** What a publisher does with a page, step by step:
+  1. It puts the events that it wants into their envelopes, in the journal's order, and hands batches to its sink.
+  2. The sink returns when its broker has confirmed all of a batch. A crash before that: it is all sent again.
+  3. It saves its checkpoint in the journal, fenced by its epoch. A crash before that: it is all sent again, with the
+     same ids, and the broker or the reader drops what it has seen.
+
+**In order, per stream.** One batch is sent after the other, and within a batch the sink keeps the order of each stream
+over whatever fails (`Sink.send`). So the first copies of a stream's events arrive in order, with none missing between
+them; what arrives again has a `sequence` that was there before.
+
+It waits for its broker and nobody waits for it: writers append to the journal, and it holds one page of that.
+
+Before this: the events are durable. After this: a broker has confirmed them.
+"""
+
+import asyncio
+import copy
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
+from urllib.parse import quote
+
+from holdfast.actors.definition import definition_of
+from holdfast.actors.events import event_name
+from holdfast.actors.fingerprint import fingerprint
+from holdfast.actors.policy import DeadLetter, Policy, Retry, Stop
+from holdfast.journal.client import JournalClient
+from holdfast.journal.codec import CodecError
+from holdfast.journal.positions import Positions
+from holdfast.journal.records import Checkpoint, Followed, Recorded
+from holdfast.journal.reminders import RESERVED_PREFIX
+
+from .cloud_events import CloudEvent, DataFormat, cloud_event
+from .errors import EventRefused, NotAnAggregate, SinkProblem, SinkUnavailable
+from .follower import Desk, FollowerPhase, FollowerPlan, FollowerStopped, PageFollower
+from .sink import Sink
+
+__all__ = ["Publisher", "PublisherFollower", "publisher_plan"]
+
+log = logging.getLogger(__name__)
+
+After: TypeAlias = Literal["beginning", "now"] | Positions
+
+PATIENCE = Retry(first_s=0.2, most_s=60.0)
+"""How a broker that is away is asked again, unless the policy says how."""
+BATCH_BYTES_MAX = 1 << 20
+UNSAVED_MOST = 10_000
+"""Positions that a publisher may be past without saving that, as long as none of them was its own to publish."""
+
+
+class Publisher:
+    """A declaration: which events go where. Picklable, if its sink is.
+
+    `name`: of the publisher, and of its checkpoint; one in a namespace. `categories`: of streams, as types or names;
+    `types`: of events, as classes or names; empty: all (of types: all but Holdfast's own, `holdfast.…`). `source`: of
+    the CloudEvents, a URI reference; empty: `/holdfast/` and the namespace. `data`: how the event itself travels,
+    `"json"`, or `"msgpack"` as it is in the journal. `after`: where it begins when it has never run; once it has a
+    checkpoint, that counts. `on_error`: what becomes of an event that the sink will never take: `Stop()`, unless told
+    otherwise, or `DeadLetter()`, which logs it and goes on. All else is tried again for ever; `Retry(…)` says how
+    patiently, how often where it is one event that the sink fails at, and what then. `batch`: events handed over at
+    once, at most. Raises `TypeError`, `ValueError`, `NotAnAggregate`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        sink: Sink,
+        *,
+        categories: Iterable[type[Any] | str] = (),
+        types: Iterable[type[Any] | str] = (),
+        source: str = "",
+        data: DataFormat = "json",
+        after: After = "beginning",
+        on_error: Policy | None = None,
+        batch: int = 500,
+    ) -> None:
+        if not (isinstance(name, str) and name and name.isprintable()):
+            raise ValueError(f"a publisher's name must be printable text, not {name!r}")
+        if not isinstance(sink, Sink):
+            raise TypeError(f"publisher {name!r}: {sink!r} is no sink: it must have open, send and close")
+        if data not in get_args(DataFormat):
+            raise ValueError(f"publisher {name!r}: data must be 'json' or 'msgpack', not {data!r}")
+        if not (after in ("beginning", "now") or isinstance(after, Positions)):
+            raise ValueError(f"publisher {name!r}: after must be 'beginning', 'now' or Positions, not {after!r}")
+        if not isinstance(on_error, Retry | DeadLetter | Stop | None):
+            raise ValueError(f"publisher {name!r}: on_error is Retry(…), DeadLetter() or Stop(), not {on_error!r}")
+        if batch < 1:
+            raise ValueError(f"publisher {name!r}: batch must be at least 1, got {batch!r}")
+        self.name, self.sink, self.source, self.after, self.batch = name, sink, source, after, batch
+        self.data: DataFormat = data
+        self.categories = tuple(sorted({_category(each) for each in _several(categories)}))
+        self.types = tuple(sorted({_type(each) for each in _several(types)}))
+        self.on_error: Policy = on_error or Stop()
+
+    def __repr__(self) -> str:
+        wanted = ", ".join((*self.categories, *self.types)) or "everything"
+        return f"<publisher {self.name!r} of {wanted} to {self.sink!r}>"
+
+    def wants(self, event: Recorded) -> bool:
+        """Whether an event is to be published."""
+        if self.categories and event.stream.category not in self.categories:
+            return False
+        return event.type in self.types if self.types else not event.type.startswith(RESERVED_PREFIX)
+
+
+def publisher_plan(publisher: Publisher) -> FollowerPlan:
+    """What a cluster needs to start it: one process. Changed settings, a secret among them, are another code."""
+    settings = {name: value for name, value in vars(publisher).items() if name != "sink"}
+    kind, held = type(publisher.sink), {n: v for n, v in vars(publisher.sink).items() if not n.startswith("_")}
+    code = fingerprint(f"{kind.__module__}.{kind.__qualname__}", [settings, held], {}).hex()
+    return FollowerPlan(name=f"publisher/{publisher.name}", code=code, make=partial(PublisherFollower, publisher))
+
+
+class PublisherFollower(PageFollower):
+    """One life of a publisher."""
+
+    kind: ClassVar[str] = "publisher"
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        *,
+        pause: Callable[[float], Awaitable[Any]] = asyncio.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """`pause`: how it waits before it tries again. `jitter`: from 0 to 1."""
+        self._publisher, self._pause, self._jitter = publisher, pause, jitter
+        self.category = publisher.categories[0] if len(publisher.categories) == 1 else None
+        self._ways: list[_Way] = []
+        self._saved: list[int] = []
+
+    async def begin(self, desk: Desk) -> Positions:
+        """Goes on from the checkpoint, or begins where it was told to."""
+        await self.close()
+        after = self._publisher.after
+        if isinstance(after, Positions) and len(after) != len(desk.parts):
+            raise FollowerStopped(desk.owner, f"after={after} is not of this journal, of {len(desk.parts)} partitions")
+        self._ways = [_Way(self._publisher.sink) for _ in desk.parts]
+        self._saved = [await self._checkpoint(desk, partition) for partition in range(len(desk.parts))]
+        return Positions(tuple(self._saved))
+
+    async def take(self, desk: Desk, partition: int, page: Followed) -> int:
+        """Publish what it wants of a page, and save that."""
+        wanted = list(filter(self._publisher.wants, page.events))
+        for last, batch in _batches(wanted, self._publisher.batch):
+            await self._publish(desk, partition, batch)
+            await self._save(desk, partition, page.reached if last else batch[-1].position)
+        if page.reached - self._saved[partition] >= UNSAVED_MOST:
+            await self._save(desk, partition, page.reached)
+        return len(wanted)
+
+    async def close(self) -> None:
+        """Closes its ways to the broker."""
+        ways, self._ways = self._ways, []
+        for way in ways:
+            await way.close()
+
+    async def _checkpoint(self, desk: Desk, partition: int) -> int:
+        """Where to go on. To begin anywhere but at the beginning is decided once, and kept: a publisher that has not
+        published anything yet would else begin somewhere else after a crash, and leave out what came meanwhile."""
+        part, after = desk.parts[partition], self._publisher.after
+        position = await part.find_checkpoint(desk.owner)
+        if position or after == "beginning":
+            return position
+        begun = f"{desk.owner} has begun"
+        if not await part.find_checkpoint(begun):
+            position = after[partition] if isinstance(after, Positions) else await part.head()
+            await _save(part, desk, desk.owner, position)
+            await _save(part, desk, begun, 1)
+        return position
+
+    async def _publish(self, desk: Desk, partition: int, records: Sequence[Recorded]) -> None:
+        """All of them, in order; one that fits into no envelope is dealt with when its turn comes."""
+        source = self._publisher.source or f"/holdfast/{quote(desk.gate.namespace, safe='')}"
+        ready: list[CloudEvent] = []
+        for record in records:
+            try:
+                ready.append(cloud_event(record, source, self._publisher.data))
+            except CodecError as error:
+                await self._deliver(desk, partition, ready)
+                self._give_up(desk, f"{record.stream} version {record.version}", error)
+                ready = []
+        await self._deliver(desk, partition, ready)
+
+    async def _deliver(self, desk: Desk, partition: int, batch: Sequence[CloudEvent]) -> None:
+        """Until all of them are confirmed, or given up."""
+        left: list[CloudEvent] = list(batch)
+        failures = 0
+        while left:
+            try:
+                await self._ways[partition].send(left)
+                left.clear()
+            except Exception as error:
+                done: tuple[str, ...] = error.done if isinstance(error, SinkProblem) else ()
+                failures = 1 if done else failures + 1  # it gets on
+                left = [event for event in left if event.id not in done]
+                blamed = self._blamed(error, left, failures)
+                if blamed is None:
+                    await self._wait(desk, partition, error, failures, len(left))
+                    continue
+                self._give_up(desk, f"{blamed.stream} version {int(blamed.attributes['sequence'])}", error)
+                left, failures = [event for event in left if event is not blamed], 0
+        if desk.progress.phase is FollowerPhase.RETRYING:
+            desk.progress.turn(FollowerPhase.CATCHING_UP)
+
+    def _blamed(self, error: Exception, left: Sequence[CloudEvent], failures: int) -> CloudEvent | None:
+        """The event that is given up after this failure; None: try again."""
+        policy = self._publisher.on_error
+        if isinstance(error, EventRefused):
+            return next((event for event in left if event.id == error.event), left[0])
+        if isinstance(error, SinkProblem) and isinstance(policy, Retry) and failures > policy.times:
+            return next((event for event in left if event.id == error.event), None)  # None: the broker is away
+        return None
+
+    async def _wait(self, desk: Desk, partition: int, error: Exception, failures: int, left: int) -> None:
+        """Before the next try. One that was succeeded meanwhile does not go on for ever: it is fenced here."""
+        progress, policy, problem = desk.progress, self._publisher.on_error, _said(error)
+        patience = policy if isinstance(policy, Retry) else PATIENCE
+        pause_s = patience.pause_s(failures) * (1 - self._jitter() / 2)  # those that failed together come back apart
+        if isinstance(error, SinkUnavailable):
+            pause_s = max(pause_s, error.after_s)
+        progress.errors, progress.retries = progress.errors + 1, progress.retries + 1
+        progress.turn(FollowerPhase.RETRYING, problem)
+        log.warning(
+            "%s: %d events are not confirmed (failure %d), again in %.1f s: %s",
+            desk.owner, left, failures, pause_s, problem, exc_info=None if isinstance(error, SinkProblem) else error,
+        )  # fmt: skip
+        await self._pause(pause_s)
+        await desk.parts[partition].confirm(desk.owner, desk.epoch)
+
+    def _give_up(self, desk: Desk, place: str, error: Exception) -> None:
+        """Stop at an event, or set it aside, as the policy says."""
+        problem = f"{place} cannot be published: {_said(error)}"
+        desk.progress.errors += 1
+        policy = self._publisher.on_error
+        if isinstance(policy, Stop) or (isinstance(policy, Retry) and policy.then == "stop"):
+            raise FollowerStopped(desk.owner, problem) from error
+        desk.progress.dead_letters += 1
+        log.error("%s: dead letter: %s", desk.owner, problem)
+
+    async def _save(self, desk: Desk, partition: int, position: int) -> None:
+        await _save(desk.parts[partition], desk, desk.owner, position)
+        self._saved[partition] = position
+
+
+class _Way:
+    """A sink of its own for one partition: opened when there is something to send, and anew after each failure."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = copy.copy(sink)
+        self._used = self._well = False
+
+    async def send(self, batch: Sequence[CloudEvent]) -> None:
+        """Return when all of it is confirmed."""
+        if not self._well:
+            await self.close()
+            self._used = True
+            await self._sink.open()
+        self._well = False  # until this has gone well, cancelled or not
+        await self._sink.send(batch)
+        self._well = True
+
+    async def close(self) -> None:
+        """What cannot even be closed is left to itself."""
+        used, self._used, self._well = self._used, False, False
+        if used:
+            try:
+                await self._sink.close()
+            except Exception as error:
+                log.warning("%r could not be closed: %s", self._sink, _said(error))
+
+
+def _batches(records: Sequence[Recorded], most: int) -> Iterator[tuple[bool, Sequence[Recorded]]]:
+    """Parts of a page that are handed over at once, and whether each is the last one."""
+    start = size = 0
+    for place, record in enumerate(records):
+        if place > start and (place - start == most or size + len(record.payload) > BATCH_BYTES_MAX):
+            yield False, records[start:place]
+            start, size = place, 0
+        size += len(record.payload)
+    if records:
+        yield True, records[start:]
+
+
+async def _save(part: JournalClient, desk: Desk, name: str, position: int) -> None:
+    await part.save_checkpoint(Checkpoint(name=name, owner=desk.owner, epoch=desk.epoch, position=position))
+
+
+def _several(names: Iterable[type[Any] | str]) -> Iterable[type[Any] | str]:
+    if isinstance(names, str | type):
+        raise TypeError(f"categories and types are lists, not {names!r} alone")
+    return names
+
+
+def _category(named: type[Any] | str) -> str:
+    if isinstance(named, str):
+        return named
+    try:
+        return definition_of(named).category
+    except (TypeError, AttributeError) as error:
+        raise NotAnAggregate(getattr(named, "__qualname__", repr(named))) from error
+
+
+def _type(named: type[Any] | str) -> str:
+    name = named if isinstance(named, str) else event_name(named)
+    if not name:
+        raise TypeError(f"{named!r} is no event")
+    return name
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, SinkProblem) else f"{type(error).__name__}: {error}"
