@@ -25,6 +25,12 @@ def outcomes() -> list[Outcome]:
     return [simulate(seed) for seed in SEEDS]
 
 
+@pytest.fixture(scope="module")
+def reading() -> dict[str, list[Outcome]]:
+    """The same, of runs that have one part of the read side."""
+    return {part: [simulate(seed, partitions=seed % 2 + 1, parts=(part,)) for seed in READING] for part in PARTS}
+
+
 def test_every_run_of_the_selection_is_right(outcomes: list[Outcome]) -> None:
     """Nothing acknowledged is lost or doubled, nothing refused is done, and everything is answered in the end."""
     assert len(outcomes) == len(SEEDS)
@@ -40,22 +46,26 @@ def test_the_selection_is_worth_judging(outcomes: list[Outcome]) -> None:
     """Commands were done in all of it, and every kind of fault happened somewhere."""
     faults: Counter[str] = sum((outcome.faults for outcome in outcomes), Counter())
     assert sum(outcome.events for outcome in outcomes) > 10 * len(SEEDS)
-    kinds = {*KINDS, *READ_KINDS}
-    assert set(faults) == kinds, f"never happened: {sorted(kinds - set(faults))}"
+    assert set(faults) >= set(KINDS), f"never happened: {sorted(set(KINDS) - set(faults))}"
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_every_run_with_this_part_of_the_read_side_is_right(part: str) -> None:
+def test_every_run_with_this_part_of_the_read_side_is_right(reading: dict[str, list[Outcome]], part: str) -> None:
     """A subscription, a projection, a reaction or reminders: nothing is skipped, nothing comes twice, nothing is lost,
     whoever dies; over one journal, and over one in partitions."""
-    runs = [simulate(seed, partitions=seed % 2 + 1, parts=(part,)) for seed in READING]
-    assert sum(run.judged[part] for run in runs) > len(READING)
+    assert sum(run.judged[part] for run in reading[part]) > len(READING)
+
+
+def test_runs_with_a_read_side_meet_all_that_may_befall_it(reading: dict[str, list[Outcome]]) -> None:
+    """Subscribers that leave, read models that fail, followers that die, stop, and are replaced."""
+    faults: Counter[str] = sum((run.faults for runs in reading.values() for run in runs), Counter())
+    assert set(faults) >= set(READ_KINDS), f"never happened: {sorted(set(READ_KINDS) - set(faults))}"
 
 
 def test_the_selection_has_subscriptions_projections_reactions_and_reminders(outcomes: list[Outcome]) -> None:
     """Each part of the read side in some runs, and with something to judge; and runs that have none of them."""
     judged: Counter[str] = sum((outcome.judged for outcome in outcomes), Counter())
-    assert all(judged[part] > 50 for part in PARTS), judged
+    assert all(judged[part] > 20 for part in PARTS), judged
     assert any(not outcome.judged for outcome in outcomes)
 
 
