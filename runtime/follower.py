@@ -230,15 +230,28 @@ class PageFollower(Follower):
             raise problems.exceptions[0] from None
 
     async def _go_through(self, desk: Desk, partition: int) -> None:
-        part, progress = desk.parts[partition], desk.progress
-        while True:
-            after = progress.positions[partition]
-            page = await part.follow(after=after, limit=desk.page, category=self.category, wait_s=WAIT_S)
-            progress.saw(partition, page)
-            if page.head < after:
-                raise FollowerStopped(desk.owner, _ahead(partition, after, page.head))
-            if page.reached > after:
-                progress.reach(partition, page.reached, await self.take(desk, partition, page))
+        progress = desk.progress
+        ahead: asyncio.Task[Followed] | None = None
+        try:
+            while True:
+                after = progress.positions[partition]
+                page = await (ahead or self._fetch(desk, partition, after))
+                ahead = None
+                progress.saw(partition, page)
+                if page.head < after:
+                    raise FollowerStopped(desk.owner, _ahead(partition, after, page.head))
+                if page.reached > after:
+                    if page.reached < page.head:  # while it catches up, the next page comes as this one is done
+                        ahead = asyncio.create_task(self._fetch(desk, partition, page.reached))
+                    progress.reach(partition, page.reached, await self.take(desk, partition, page))
+        finally:
+            if ahead is not None:
+                ahead.add_done_callback(lambda fetched: fetched.cancelled() or fetched.exception())
+                ahead.cancel()
+
+    async def _fetch(self, desk: Desk, partition: int, after: int) -> Followed:
+        part = desk.parts[partition]
+        return await part.follow(after=after, limit=desk.page, category=self.category, wait_s=WAIT_S)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

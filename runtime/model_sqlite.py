@@ -53,11 +53,11 @@ class SqliteModel(Model):
 
     def begin(self) -> None:
         self._refused = None
-        self._run("BEGIN IMMEDIATE", ())
+        self._run("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
         self.check_unspoilt()
-        self._run("COMMIT", ())
+        self._run("COMMIT")
 
     def rollback(self) -> None:
         try:
@@ -69,7 +69,13 @@ class SqliteModel(Model):
     def execute(self, sql: str, values: Sequence[Any]) -> None:
         if self._refused is not None or sql not in self._checked:
             self._check(sql)
-        self._run(sql, values)
+        try:
+            if PLAIN.issuperset(map(type, values)):
+                self._cursor.execute(sql, values)
+            else:
+                self._cursor.execute(sql, [_stored(value) for value in values])
+        except (sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
+            raise self._told(error) from error
 
     def fetch(self, sql: str, values: Sequence[Any]) -> list[Row]:
         self.execute(sql, values)
@@ -100,13 +106,10 @@ class SqliteModel(Model):
         """What kind of file it says to be."""
         return int(self.fetch("SELECT application_id FROM pragma_application_id", ())[0][0])
 
-    def _run(self, sql: str, values: Sequence[Any]) -> None:
+    def _run(self, sql: str) -> None:
         try:
-            if PLAIN.issuperset(map(type, values)):
-                self._cursor.execute(sql, values)
-            else:
-                self._cursor.execute(sql, [_stored(value) for value in values])
-        except (sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
+            self._cursor.execute(sql)
+        except sqlite3.Error as error:
             raise self._told(error) from error
 
     def _check(self, sql: str) -> None:

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 from holdfast.actors.behaviour import behaviour_of
 from holdfast.actors.errors import DefinitionError
 from holdfast.actors.events import event_codec, event_name
-from holdfast.actors.handlers import handled_by
+from holdfast.actors.handlers import applied_by, correlated_by, handled_by
 from holdfast.actors.place import place_of, visible_names
 from holdfast.actors.policy import DeadLetter, Policy, Retry, Stop
 from holdfast.journal.codec import Codec, CodecError, UnresolvedType, digest
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 OURS = f"{__name__.rpartition('.')[0]}.projection"
-RESERVED = frozenset({"execute", "fetch", "fetch_one", "_model", "_names"})
+RESERVED = frozenset({"execute", "fetch", "fetch_one", "_model"})
 UNUSABLE = frozenset({"__init__", "__new__", "__slots__", "__setattr__", "__delattr__", "__getattribute__"})
 NAME_BYTES_MAX, PARTS_MAX = 200, 64
 
@@ -166,6 +166,8 @@ class ProjectionDefinition:
 
     def _read_tables(self) -> dict[str, Table]:
         tables: dict[str, Table] = {}
+        self.attributes: dict[str, str] = {}
+        """Of the tables: where handlers find the name of each."""
         for attribute, table in self._attributes.items():
             if not isinstance(table, Table):
                 if table is Table:
@@ -174,15 +176,19 @@ class ProjectionDefinition:
             if table.problem:
                 raise self._error(attribute, table.problem)
             if table.name in tables:
-                other = tables[table.name].attribute
+                other = next(each for each, name in self.attributes.items() if name == table.name)
                 raise self._error(attribute, f"{other} is called {table.name!r} already")
-            tables[table.name] = table
+            tables[table.name], self.attributes[attribute] = table, table.name
         return tables
 
     def _read_handlers(self, names: Mapping[str, Any]) -> dict[str, EventHandler]:
         handlers: dict[str, EventHandler] = {}
         for method, function in self._attributes.items():
-            for event in handled_by(function) or ():
+            if applied_by(function):
+                raise self._error(method, "@apply changes the state of an aggregate; a projection has @on", function)
+            if any(by is not None for by in correlated_by(function)):
+                raise self._error(method, "by= finds the instance of a reaction; a projection has none", function)
+            for event in handled_by(function):
                 found = self._handler(method, function, event, names)
                 other = handlers.get(found.name)
                 if other is not None:
@@ -260,7 +266,7 @@ def projection_of(cls: Any) -> ProjectionDefinition:
             raise DefinitionError(cls.__qualname__, f"{error.what}: {error.problem}", place_of(cls)) from error
 
 
-def is_projection(cls: Any) -> "TypeGuard[type[Projection]]":
+def is_projection(cls: Any) -> TypeGuard[type[Any]]:
     """Whether it is a class that subclasses `Projection`."""
     return isinstance(cls, type) and isinstance(getattr(cls, "__holdfast_projection__", None), ProjectionOptions)
 

@@ -57,12 +57,14 @@ class RebuildProgress(msgspec.Struct, frozen=True, kw_only=True):
     rate: float
     finished: bool
 
-    def __add__(self, other: "RebuildProgress") -> "RebuildProgress":
-        return RebuildProgress(
-            done=self.done + other.done,
-            of=self.of + other.of,
-            rate=self.rate + other.rate,
-            finished=self.finished and other.finished,
+    @classmethod
+    def of_all(cls, parts: Sequence["RebuildProgress"]) -> "RebuildProgress":
+        """Of a projection whose parts are so far."""
+        return cls(
+            done=sum(part.done for part in parts),
+            of=sum(part.of for part in parts),
+            rate=sum(part.rate for part in parts),
+            finished=all(part.finished for part in parts),
         )
 
 

@@ -27,14 +27,13 @@ class Table:
     given.
     """
 
-    __slots__ = ("attribute", "columns", "indexes", "name")
+    __slots__ = ("columns", "indexes", "name")
 
     def __init__(self, columns: str, *, indexes: Sequence[str] = (), name: str = "") -> None:
-        self.columns, self.name, self.attribute = columns, name, ""
+        self.columns, self.name = columns, name
         self.indexes = indexes if isinstance(indexes, str) else tuple(indexes)
 
     def __set_name__(self, owner: type, attribute: str) -> None:
-        self.attribute = self.attribute or attribute
         self.name = self.name or attribute
 
     @overload
@@ -42,7 +41,10 @@ class Table:
     @overload
     def __get__(self, instance: "Projection", owner: Any = None) -> str: ...
     def __get__(self, instance: "Projection | None", owner: Any = None) -> Self | str:
-        return self if instance is None else instance.__dict__["_names"][self.name]
+        if instance is None:
+            return self
+        # Its name stands in the instance, where it goes before this descriptor: an f-string asks for it at every event.
+        raise AttributeError(f"{self!r} is no table of {instance!r}")
 
     def __repr__(self) -> str:
         return f"<table {self.name}>"

@@ -90,7 +90,7 @@ class Projector:
         self._handlers = definition.handlers
         self._failing: dict[int, tuple[int, int]] = {}  # by partition: the event that failed last, and how often
         self._projection: Any = object.__new__(definition.type)
-        self._projection.__dict__.update(_model=model, _names={})
+        self._projection.__dict__["_model"] = model
         self._turn(state)
 
     def take(self, partition: int, events: Sequence[Recorded], reached: int) -> Taken:
@@ -225,7 +225,8 @@ class Projector:
         """Be in this state: the tables are called otherwise while they are being built."""
         self.state = state
         names = self._definition.names(self.generation, serving=state == SERVING)
-        self._projection.__dict__["_names"].update(names)
+        for attribute, name in self._definition.attributes.items():
+            self._projection.__dict__[attribute] = names[name]
 
     def _mine(self, events: Sequence[Recorded], after: int) -> list[Recorded]:
         handlers, parts = self._handlers, self._definition.parts

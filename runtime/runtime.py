@@ -13,8 +13,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from contextvars import Context
-from functools import partial, reduce
-from operator import add
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -412,10 +411,10 @@ class Runtime:
         Raises `NoSuchFollower`, and `FollowerStopped` if it was given up."""
         begun = {name: await self._followers.ask(name, "rebuild") for name in names_of(what)}
         while True:
-            each: list[RebuildProgress] = [
+            answers: list[RebuildProgress] = [
                 await self._followers.ask(name, "rebuilding", number) for name, number in begun.items()
             ]
-            progress = reduce(add, each)
+            progress = RebuildProgress.of_all(answers)
             yield progress
             if progress.finished:
                 return
@@ -463,7 +462,7 @@ class Runtime:
         try:
             while True:
                 try:
-                    return await self._followers.start((reminders_plan(definition, self._clock),))
+                    return await self._followers.start((reminders_plan(definition, self._config, self._clock),))
                 except HoldfastError as error:
                     log.warning("the reminders of %s do not start yet: %s", definition.category, error)
                 await asyncio.sleep(ASK_AGAIN_S)

@@ -10,10 +10,13 @@ is told as `DependsOnPages`. What a handler raises is raised.
 What a projection means for PostgreSQL alone, types and functions that SQLite does not have, is tested there.
 """
 
+# What tests give is of any type at all, and stays unknown when it turns out to be a tuple.
+# pyright: reportUnknownVariableType=false
+
 import itertools
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 from holdfast.actors.context import EPOCH
 from holdfast.actors.events import event_codec, event_name
@@ -64,8 +67,7 @@ class GivenEvents:
 
     def and_events(self, *events: Any) -> "GivenEvents":
         """These come as well. Raises what a handler raises, `DependsOnPages`."""
-        pairs = [cast("tuple[str, Any]", each) if isinstance(each, tuple) else ("test", each) for each in events]
-        recorded = [self._recorded(id, event) for id, event in pairs]
+        recorded = [self._recorded(each) for each in events]
         self._whole.take(recorded)
         for each in recorded:
             self._single.take([each])
@@ -84,11 +86,13 @@ class GivenEvents:
             only = [row for row in whole if row not in single], [row for row in single if row not in whole]
             raise DependsOnPages(f"{table}: in one page {only[0]!r}, event by event {only[1]!r}")
 
-    def _recorded(self, id: str, event: Any) -> Recorded:
-        kind = cast("type[Any]", event.__class__)
+    def _recorded(self, given: Any) -> Recorded:
+        pair: tuple[Any, ...] = given if isinstance(given, tuple) else ("test", given)
+        id, event = pair if len(pair) == 2 else ("", None)
+        kind: type[Any] = type(event)
         name = event_name(kind)
-        if name is None:
-            raise TypeError(f"{event!r} is no event, nor a pair of an id and one")
+        if name is None or not isinstance(id, str):
+            raise TypeError(f"{given!r} is no event, nor a pair of an id and one")
         position = next(self._positions)
         version = self._versions[id] = self._versions.get(id, 0) + 1
         return Recorded(

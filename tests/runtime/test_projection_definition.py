@@ -12,6 +12,7 @@ from ray import cloudpickle
 
 from holdfast.actors import event, on
 from holdfast.actors.errors import DefinitionError
+from holdfast.actors.handlers import apply
 from holdfast.runtime import DeadLetter, Projection, Retry, Stop, Table
 from holdfast.runtime.kinds import names_of, plans_of
 from holdfast.runtime.model_errors import ReadModelUrlError
@@ -99,6 +100,8 @@ class Namesake:
         ({"go": handles(of_event, Deposited), "again": handles(of_event, Deposited)}, "Deposited is handled by"),
         ({"go": handles(of_event, Deposited), "again": handles(of_event, Namesake)}, "the name of Namesake too"),
         ({"go": handles(of_event, Deposited), "execute": of_event}, "this name is ours"),
+        ({"go": on(Deposited, by="amount")(lambda self, event: None)}, "by= finds the instance of a reaction"),
+        ({"go": apply(Deposited)(lambda self, event: None)}, "a projection has @on"),
         ({"go": handles(of_event, Deposited), "__init__": of_none}, "keeps nothing but its tables"),
         ({"go": handles(of_event, Deposited), "t": Table}, "a table needs columns"),
         ({"go": handles(of_event, Deposited), "t": Table("")}, "a table needs columns"),

@@ -1,7 +1,7 @@
 """Mistakes that type checkers must see: every line marked `# error` and no other. Never run."""
 
 from holdfast.actors import Aggregate, Reaction, apply, command, event, on, query
-from holdfast.runtime import Runtime
+from holdfast.runtime import Projection, Runtime, Table
 
 
 @event("account.deposited")
@@ -51,3 +51,15 @@ async def main(runtime: Runtime) -> None:
     account.statement() + 1  # error
     Deposited(1).amount = 2  # error
     print(balance)
+
+
+class Balances(Projection, version="two"):  # error
+    balances = Table(5)  # error
+
+    @on(Deposited)  # error
+    def deposited(self, event: Closed) -> None: ...
+
+    @on(Closed)
+    def closed(self, event: Closed) -> None:
+        self.execute(5)  # error
+        self.balances + 1  # error

@@ -3,9 +3,20 @@
 from collections.abc import Awaitable, Callable
 from typing import assert_type
 
-from holdfast.actors import Aggregate, Reaction, Retry, apply, command, event, on, query
+from holdfast.actors import Aggregate, Reaction, apply, command, event, on, query
 from holdfast.actors.testing import given
-from holdfast.runtime import BlockingRuntime, Dedicated, Positions, RecordedEvent, Runtime, Sharded, Statistics
+from holdfast.runtime import (
+    BlockingRuntime,
+    Dedicated,
+    Positions,
+    Projection,
+    RecordedEvent,
+    Retry,
+    Runtime,
+    Sharded,
+    Statistics,
+    Table,
+)
 
 
 @event("account.deposited")
@@ -111,3 +122,24 @@ def blocking() -> None:
     with Runtime.open("sqlite:///bank.db", placement=Dedicated()) as runtime:
         assert_type(runtime, BlockingRuntime)
         print(runtime.get(Account, "a").deposit(1))
+
+
+class Balances(Projection, version=2, on_error=Retry(times=3, then="dead letter")):
+    balances = Table("id TEXT PRIMARY KEY, balance BIGINT NOT NULL", indexes=["balance DESC"])
+
+    @on(Deposited)
+    def deposited(self, event: Deposited, recorded: RecordedEvent) -> None:
+        assert_type(self.balances, str)
+        self.execute(f"INSERT INTO {self.balances} VALUES (?, ?)", recorded.id, event.amount)
+
+    @on(Closed)
+    def closed(self, event: Closed) -> None:
+        print(self.fetch_one(f"SELECT balance FROM {self.balances}"))
+
+
+async def projections(runtime: Runtime) -> None:
+    await runtime.start(Balances, "sqlite:///read.db")
+    await runtime.wait_for(Balances, 5, timeout_s=1.5)
+    async for progress in runtime.rebuild(Balances):
+        assert_type(progress.done, int)
+    assert_type(Balances.balances, Table)
