@@ -94,5 +94,8 @@ class Connection(Model):
         self._is_closed = True
 
     def _lost(self, problem: str) -> ReadModelUnavailable:
-        self._is_closed = True
+        """The database undoes what a connection that it loses had not committed."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._engine.rollback()
         return ReadModelUnavailable(self.name, problem)
