@@ -347,8 +347,8 @@ class Cell:
         self._start(self._finish(call, unit))
 
     async def _finish(self, call: Call, unit: Unit) -> None:
-        """A call that awaits: an async method, or the confirmation of a linearizable query. The mailbox waits for
-        it, until it is done or its caller's deadline has passed."""
+        """A call that awaits: an async method, or the confirmation of a linearizable call that emitted nothing. The
+        mailbox waits for it, until it is done or its caller's deadline has passed."""
         CALLER.set(unit)  # this task's own context: references that the command holds know their caller
         result: Any = None
         error: BaseException | None = None
@@ -356,7 +356,7 @@ class Cell:
             result = unit.run(call.args, call.kwargs)
             if unit.command.is_async:
                 result = await unit.awaiting(result)
-            if unit.command.is_query and call.trace.linearizable:
+            if call.trace.linearizable and not unit.emitted:  # what was emitted finds out by itself
                 await self._confirm(call)
         except BaseException as raised:
             if self._current is not call and isinstance(raised, asyncio.CancelledError):

@@ -130,7 +130,9 @@ class JournalClient:
         self, *, after: int, limit: int = 1000, category: str | None = None, wait_s: float = 0.0
     ) -> Followed:
         """What comes after a position: at once if something is there, else when it comes, or an empty page when
-        `wait_s` (well below `patience_s`) have passed. See `Tail.follow`."""
+        `wait_s` have passed, or half of `patience_s`: a journal in which nothing happens must not seem to be out of
+        reach. See `Tail.follow`."""
+        wait_s = min(wait_s, self._patience_s / 2)
         return decode_followed(await self.ask("follow", after, limit, category, wait_s))
 
     async def find_replies(self, stream: StreamId, ids: Sequence[str], *, window: int) -> dict[str, StoredReply]:

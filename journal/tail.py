@@ -72,6 +72,8 @@ class Tail:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._head: int | None = None  # None: nobody has asked, or a transaction ended in doubt
+        self._seen = 0  # the newest position that is committed for certain
+        self._doubts = 0
         self._more: asyncio.Future[None] | None = None  # of all who wait
         self._pages: OrderedDict[_Place, asyncio.Task[_Page]] = OrderedDict()  # the least recently asked for first
         self._bytes = 0
@@ -96,7 +98,8 @@ class Tail:
     def grew(self, batch: Sequence[Append], results: Sequence[Appended | JournalError]) -> None:
         """A transaction with these appends was committed, with these results."""
         newest = max((r.position for r in results if type(r) is Appended), default=0)
-        before, self._head = self._head, None if self._head is None else max(self._head, newest)
+        before = self._head
+        self._saw(newest)
         if before is None or asyncio.get_running_loop().time() - self._followed_at > FOLLOWED_S:
             self._forget_commits()
         elif newest > before:
@@ -108,6 +111,7 @@ class Tail:
         """A transaction ended in doubt: those who wait look for themselves."""
         self._head = None
         self._forget_commits()
+        self._doubts += 1
         self._wake()
 
     def close(self) -> None:
@@ -118,10 +122,17 @@ class Tail:
     async def _known_head(self) -> int:
         if self._closed:
             raise JournalUnavailable("it is stopping")
-        if self._head is None:
+        while self._head is None:
+            doubts = self._doubts
             found = await self._store.head()
-            self._head = max(found, self._head or 0)  # what grew meanwhile counts
+            if doubts == self._doubts:  # else it may have been read before what ended in doubt was committed
+                self._head = max(found, self._seen)  # what grew meanwhile counts
         return self._head
+
+    def _saw(self, position: int) -> None:
+        self._seen = max(self._seen, position)
+        if self._head is not None:
+            self._head = max(self._head, position)
 
     async def _wait(self, wait_s: float) -> None:
         if self._more is None:
@@ -157,6 +168,9 @@ class Tail:
             events = await self._store.read_all(after=after, limit=limit, category=category)
             self.pages_read += 1
         reached = events[-1].position if events else head
+        if reached > head:  # committed, and whoever committed it has not told yet: a reader of this page is no further
+            self._saw(reached)
+            self._wake()
         head = max(head, reached)
         wire = encode(Followed(events=tuple(events), reached=reached, head=head))
         return _Page(wire, head if reached == head else 0)

@@ -251,3 +251,33 @@ async def test_followers_that_come_and_go_at_random_miss_nothing_and_see_nothing
     for category, seen in await asyncio.gather(*(read(c) for c in [None, "Account", "Teller", None])):
         assert seen == await book.store.read_all(limit=10_000, category=category)
     assert book.pages_read < 400, "most pages are made of what was just committed"
+
+
+async def test_a_follower_that_has_read_what_its_writer_was_not_told_of_yet_is_no_further_than_the_journal():
+    """A commit can be seen before it is heard of: the end is not before what somebody has read."""
+    book = await Book().open()
+    await book.write(1)
+    assert (await book.follow(0)).head == 1
+    held = book.store.hold("append", after=True)
+    writing = asyncio.ensure_future(book.write(2))
+    await held.reached.wait()
+    assert positions(await book.follow(0, category="Account", limit=9)) == [1, 2, 3]
+    page = await book.follow(3)
+    assert (positions(page), page.reached, page.head) == ([], 3, 3)
+    held.release()
+    await writing
+
+
+async def test_an_end_that_was_read_before_others_were_written_is_not_believed():
+    """Whoever asks first, or after a transaction that ended in doubt, would wait beside what has come meanwhile."""
+    for in_doubt in (False, True):
+        book = await Book().open()
+        held = book.store.hold("head", after=True)
+        asking = asyncio.ensure_future(book.follow(0, wait_s=60))
+        await held.reached.wait()  # the end was read, and is 0
+        if in_doubt:
+            book.store.lose("append")
+        await asyncio.gather(book.write(1), return_exceptions=True)
+        held.release()
+        page = await asyncio.wait_for(asking, 5.0)
+        assert (positions(page), page.reached, page.head) == ([1], 1, 1)
