@@ -11,6 +11,7 @@ from typing import Any, TypeVar, dataclass_transform
 from weakref import WeakValueDictionary
 
 from holdfast.journal.codec import Codec, CodecError, UnresolvedType
+from holdfast.journal.reminders import RESERVED_PREFIX
 
 from .errors import DefinitionError
 from .place import defining_frame, place_of, place_of_field, visible_names
@@ -30,10 +31,18 @@ def event(name: str) -> Callable[[type[T]], type[T]]:
     """Make the class an event called `name`: a frozen, slotted dataclass whose fields all have annotations.
 
     The name is what the journal stores: choose it once, `"account.deposited"` say, and keep it. Raises
-    `DefinitionError` for a name that another event of the same module (or function) has, and for fields that
-    MessagePack cannot carry.
+    `DefinitionError` for a name that another event of the same module (or function) has, for one that starts with
+    `holdfast.` (those are our own), and for fields that MessagePack cannot carry.
     """
     _check_name(name)
+    if name.startswith(RESERVED_PREFIX):
+        raise DefinitionError(repr(name), f"event names that start with {RESERVED_PREFIX!r} are Holdfast's own")
+    return system_event(name)
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+def system_event(name: str) -> Callable[[type[T]], type[T]]:
+    """`@event` for Holdfast's own events, the only ones whose names may start with `holdfast.`."""
 
     def decorate(cls: type[T]) -> type[T]:
         frame = defining_frame(cls)

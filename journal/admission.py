@@ -8,7 +8,7 @@ through MessagePack is Unicode already; only what comes as Python objects is loo
 from collections.abc import Sequence
 
 from .errors import JournalError, RecordTooLarge, Unstorable
-from .pages import NUMBER_MAX
+from .pages import EARLIEST, LATEST, NUMBER_MAX
 from .records import Append, KeyedReply, NewEvent, StreamId
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "check_epoch",
     "check_ids",
     "check_name",
+    "check_position",
     "check_request",
     "check_stream",
     "refusal",
@@ -27,9 +28,6 @@ NAME_BYTES_MAX = 1024
 
 REQUEST_BYTES_MAX = 256 << 20
 """Bytes of one request. SQLite holds rows of 10⁹ bytes at most; this is what keeps an event far below that."""
-
-EARLIEST, LATEST = -62_135_596_800_000_000, 253_402_300_799_999_999
-"""The times that a `datetime` can tell, in µs since 1970 UTC: of the years 1 to 9999."""
 
 _SURELY_FITS = NAME_BYTES_MAX // 4
 """Characters that are within the bound whatever they are."""
@@ -108,6 +106,12 @@ def check_epoch(owner: str, epoch: int) -> None:
     """Raise `Unstorable` for what can be no epoch."""
     if not isinstance(epoch, int) or not 0 <= epoch <= NUMBER_MAX:
         raise Unstorable(f"an epoch of owner {owner!r}", "epochs count from 0, in 64 bits")
+
+
+def check_position(what: str, position: int) -> None:
+    """Raise `Unstorable` for what can be no position."""
+    if not isinstance(position, int) or not 0 <= position <= NUMBER_MAX:
+        raise Unstorable(what, "positions count from 0, in 64 bits")
 
 
 def check_name(what: str, name: str) -> None:

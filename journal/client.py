@@ -23,11 +23,13 @@ from .errors import (
 from .records import (
     Append,
     Appended,
+    Checkpoint,
     Followed,
     Load,
     Loaded,
     Recorded,
     Registration,
+    Reminder,
     Snapshot,
     StoredReply,
     StoreStatistics,
@@ -148,6 +150,21 @@ class JournalClient:
     async def list_snapshots(self, stream: StreamId) -> list[Snapshot]:
         """See `Store.list_snapshots`."""
         found: list[Snapshot] = await self.ask("list_snapshots", stream)
+        return found
+
+    async def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """See `Store.save_checkpoint`."""
+        await self.ask("save_checkpoint", checkpoint)
+
+    async def find_checkpoint(self, name: str) -> int:
+        """See `Store.find_checkpoint`."""
+        return int(await self.ask("find_checkpoint", name))
+
+    async def due_reminders(
+        self, *, category: str, until: int, limit: int = 1000, after: Reminder | None = None
+    ) -> list[Reminder]:
+        """See `Store.due_reminders`."""
+        found: list[Reminder] = await self.ask("due_reminders", category, until, limit, after)
         return found
 
     async def list_streams(

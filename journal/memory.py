@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 from operator import attrgetter
 
-from .errors import DuplicateKey, Fenced, JournalError, PlacementConflict, VersionConflict
+from .errors import CodecError, DuplicateKey, Fenced, JournalError, PlacementConflict, Unstorable, VersionConflict
 from .pages import answer_loads, bounded, page_of, weight
 from .records import (
     Append,
     Appended,
+    Checkpoint,
     Fact,
     KeyedReply,
     Load,
@@ -21,11 +22,13 @@ from .records import (
     NewEvent,
     Recorded,
     Registration,
+    Reminder,
     Snapshot,
     StoredReply,
     StoreStatistics,
     StreamId,
 )
+from .reminders import REMINDER_TYPES, Change, change_of
 from .store import Store
 
 __all__ = ["MemoryStore"]
@@ -36,6 +39,7 @@ class _Stream:
     events: list[Recorded] = field(default_factory=list[Recorded])  # version v stands at index v - 1
     keys: dict[str, KeyedReply] = field(default_factory=dict[str, KeyedReply])
     snapshots: list[Snapshot] = field(default_factory=list[Snapshot])  # newest first
+    reminders: dict[str, int] = field(default_factory=dict[str, int])  # pending: when each name is due
 
     @property
     def version(self) -> int:
@@ -50,6 +54,7 @@ class MemoryStore(Store):
         self._streams: dict[StreamId, _Stream] = {}
         self._claims: dict[str, dict[int, str]] = {}  # owner: its incarnations by epoch, the newest last
         self._registrations: dict[str, Registration] = {}
+        self._checkpoints: dict[str, Checkpoint] = {}
         self._appends = self._commits = self._rows_read = self._fenced = self._conflicts = 0
 
     async def open(self) -> None:
@@ -113,8 +118,12 @@ class MemoryStore(Store):
             return DuplicateKey(str(append.stream), key)
         if not append.events and not append.keys:
             return Appended(version=stream.version, position=0)
+        try:
+            changes = [change_of(event.payload) for event in append.events if event.type in REMINDER_TYPES]
+        except CodecError as error:
+            return Unstorable(str(append.stream), str(error))
         self._appends += 1
-        return self._write(self._streams.setdefault(append.stream, stream), append)
+        return self._write(self._streams.setdefault(append.stream, stream), append, changes)
 
     def _written_before(self, stream: _Stream, append: Append) -> Appended | None:
         """The answer this append got the first time, if it is one sent again."""
@@ -126,14 +135,23 @@ class MemoryStore(Store):
             return None
         return Appended(version=last, position=there[-1].position if there else 0)
 
-    def _write(self, stream: _Stream, append: Append) -> Appended:
+    def _write(self, stream: _Stream, append: Append, changes: Sequence[Change]) -> Appended:
         for event in append.events:
             position, version = len(self._events) + 1, stream.version + 1
             recorded = _record(event, append.stream, version, position)
             self._events.append(recorded)
             stream.events.append(recorded)
         stream.keys.update((reply.key, reply) for reply in append.keys)
+        for name, due in changes:
+            stream.reminders.pop(name, None)
+            if due is not None:
+                stream.reminders[name] = due
         return Appended(version=stream.version, position=len(self._events) if append.events else 0)
+
+    async def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        if fenced := self._check_epoch(checkpoint.owner, checkpoint.epoch):
+            raise fenced
+        self._checkpoints[checkpoint.name] = checkpoint
 
     async def save_snapshots(self, batch: Sequence[Snapshot], *, keep: int = 2) -> None:
         for snapshot in batch:
@@ -199,6 +217,22 @@ class MemoryStore(Store):
         self._rows_read += len(snapshots)
         return snapshots
 
+    async def find_checkpoint(self, name: str) -> int:
+        checkpoint = self._checkpoints.get(name)
+        return checkpoint.position if checkpoint else 0
+
+    async def due_reminders(
+        self, *, category: str, until: int, limit: int = 1000, after: Reminder | None = None
+    ) -> list[Reminder]:
+        due = [
+            Reminder(stream=name, name=reminder, due=due)
+            for name, stream in self._streams.items()
+            for reminder, due in stream.reminders.items()
+            if name.category == category and due <= until
+        ]
+        later = [reminder for reminder in due if after is None or _order(reminder) > _order(after)]
+        return sorted(later, key=_order)[: bounded(limit)]
+
     async def list_streams(
         self, *, category: str | None = None, after: StreamId | None = None, limit: int = 1000
     ) -> list[tuple[StreamId, int]]:
@@ -244,6 +278,10 @@ def _record(event: NewEvent, stream: StreamId, version: int, position: int) -> R
 
 def _fact(event: Recorded) -> Fact:
     return Fact(position=event.position, version=event.version, type=event.type, payload=event.payload)
+
+
+def _order(reminder: Reminder) -> tuple[int, StreamId, str]:
+    return reminder.due, reminder.stream, reminder.name
 
 
 def _content(event: NewEvent | Recorded) -> tuple[str, bytes, str, int, bytes, bytes | None]:

@@ -10,7 +10,17 @@ from collections.abc import Callable, Iterable, Sequence
 from .errors import JournalBusy, JournalError
 from .records import Load, Loaded, Recorded
 
-__all__ = ["LOADS_BYTES_MAX", "NUMBER_MAX", "PAGE_BYTES_MAX", "answer_loads", "bounded", "page_of", "weight"]
+__all__ = [
+    "EARLIEST",
+    "LATEST",
+    "LOADS_BYTES_MAX",
+    "NUMBER_MAX",
+    "PAGE_BYTES_MAX",
+    "answer_loads",
+    "bounded",
+    "page_of",
+    "weight",
+]
 
 PAGE_BYTES_MAX = 8 << 20
 """Bytes of payload, metadata and replies in one page, unless it is a single event."""
@@ -20,6 +30,9 @@ LOADS_BYTES_MAX = 32 << 20
 
 NUMBER_MAX = (1 << 63) - 1
 """The largest version, position, time or count that a journal knows: 64 bits, signed."""
+
+EARLIEST, LATEST = -62_135_596_800_000_000, 253_402_300_799_999_999
+"""The times that a `datetime` can tell, in µs since 1970 UTC: of the years 1 to 9999."""
 
 
 def weight(event: Recorded) -> int:

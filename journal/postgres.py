@@ -19,10 +19,12 @@ from .postgres_writer import PostgresWriter
 from .records import (
     Append,
     Appended,
+    Checkpoint,
     Load,
     Loaded,
     Recorded,
     Registration,
+    Reminder,
     Snapshot,
     StoredReply,
     StoreStatistics,
@@ -99,6 +101,9 @@ class PostgresStore(Store):
     async def save_snapshots(self, batch: Sequence[Snapshot], *, keep: int = 2) -> None:
         await self._writer().save_snapshots(batch, keep)
 
+    async def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        await self._writer().save_checkpoint(checkpoint)
+
     # Reading
 
     async def confirm(self, owner: str, epoch: int) -> None:
@@ -123,6 +128,14 @@ class PostgresStore(Store):
 
     async def list_snapshots(self, stream: StreamId) -> list[Snapshot]:
         return await (await self._reader()).list_snapshots(stream)
+
+    async def find_checkpoint(self, name: str) -> int:
+        return await (await self._reader()).find_checkpoint(name)
+
+    async def due_reminders(
+        self, *, category: str, until: int, limit: int = 1000, after: Reminder | None = None
+    ) -> list[Reminder]:
+        return await (await self._reader()).due_reminders(category, until, limit, after)
 
     async def list_streams(
         self, *, category: str | None = None, after: StreamId | None = None, limit: int = 1000

@@ -7,21 +7,22 @@ first, for the whole batch at once; a batch of new events of known streams, the 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from .errors import DuplicateKey, Fenced, JournalError, Unstorable, VersionConflict
+from .errors import CodecError, DuplicateKey, Fenced, JournalError, Unstorable, VersionConflict
 from .pages import NUMBER_MAX
 from .postgres_heads import Head, Heads
 from .postgres_session import Session
 from .postgres_turns import ME
 from .records import Append, Appended, KeyedReply, NewEvent, StreamId
+from .reminders import REMINDER_TYPES, change_of
 from .rows import event_row, keyed_row
 
-__all__ = ["INSERT", "Batch"]
+__all__ = ["Batch"]
 
 _NAME_BYTES_MAX = 2000
 """An entry of an index holds at most a third of a page, 2704 bytes."""
 
 # Everything of a batch, and nothing of it unless the writer is at its epoch ($1): see postgres_door.py.
-INSERT = f"""{ME},
+_INSERT = f"""{ME},
 c AS (INSERT INTO categories (key, name)
       SELECT * FROM unnest($2::integer[], $3::bytea[]) WHERE EXISTS (SELECT FROM me)),
 s AS (INSERT INTO streams (key, category, id)
@@ -33,9 +34,21 @@ e AS (INSERT INTO events (position, stream, version, category, type, command_id,
       WHERE EXISTS (SELECT FROM me)),
 k AS (INSERT INTO keyed_replies (stream, key, version, fingerprint, reply, checksum)
       SELECT * FROM unnest($18::bigint[], $19::bytea[], $20::bigint[], $21::bytea[], $22::bytea[], $23::bigint[])
-      WHERE EXISTS (SELECT FROM me))
+      WHERE EXISTS (SELECT FROM me)){{reminders}}
 SELECT count(*) FROM me
 """
+# For batches with events of reminders alone: the others need not plan, nor run, what does nothing. No name of a stream
+# is in both parts, so their order is of no matter. Rows are deleted by their places: whatever the planner makes of the
+# sizes, each is found by one seek in the index.
+_REMIND = """,
+r AS (INSERT INTO reminders (stream, name, due, category)
+      SELECT * FROM unnest($24::bigint[], $25::bytea[], $26::bigint[], $27::integer[]) WHERE EXISTS (SELECT FROM me)
+      ON CONFLICT (stream, name) DO UPDATE SET due = excluded.due),
+d AS (DELETE FROM reminders
+      WHERE ctid = ANY (ARRAY(SELECT found.ctid FROM unnest($28::bigint[], $29::bytea[]) AS a (stream, name), LATERAL
+                        (SELECT ctid FROM reminders WHERE stream = a.stream AND name = a.name LIMIT 1) AS found))
+      AND EXISTS (SELECT FROM me))"""
+_INSERT_EVENTS, _INSERT_AND_REMIND = _INSERT.format(reminders=""), _INSERT.format(reminders=_REMIND)
 
 # LATERAL with a LIMIT is not flattened: whatever the planner makes of the sizes, each row is one seek in the index.
 _SELECT_KEYED = (
@@ -67,6 +80,7 @@ class Batch:
         self._streams: list[_Row] = []
         self._events: list[_Row] = []
         self._replies: list[_Row] = []
+        self._reminders: dict[tuple[int, bytes], tuple[int | None, int]] = {}  # stream, name: due, category; the newest
         self.written = 0
         """How many appends were gathered."""
 
@@ -164,17 +178,33 @@ class Batch:
             heads.position += 1
             row = event_row(event, heads.position, head.key, head.version, head.category, head.name)
             self._events.append(row)
+            if event.type in REMINDER_TYPES:
+                name, due = change_of(event.payload)
+                self._reminders[head.key, name.encode()] = due, head.category
         for reply in append.keys:
             self._keyed[stream, reply.key] = reply
             self._replies.append(keyed_row(reply, head.key, head.name))
         self.written += 1
         return Appended(version=head.version, position=heads.position if append.events else 0)
 
+    @property
+    def statement(self) -> str:
+        """What writes the gathered rows. Its values are the writer's epoch, and `columns`."""
+        return _INSERT_AND_REMIND if self._reminders else _INSERT_EVENTS
+
     def columns(self) -> list[list[Any]]:
-        """The gathered rows as the values of `INSERT`, from $2 on."""
+        """The gathered rows as the values of `statement`, from $2 on."""
         events, replies = _columns(self._events, 11), _columns(self._replies, 6)
         events[4], events[5], replies[1] = _encoded(events[4]), _encoded(events[5]), _encoded(replies[1])
-        return [*_columns(self._categories, 2), *_columns(self._streams, 3), *events, *replies]
+        return [*_columns(self._categories, 2), *_columns(self._streams, 3), *events, *replies, *self._changes()]
+
+    def _changes(self) -> list[list[Any]]:
+        """What it does to the index of reminders: rows that are set, rows that go. No columns if it does nothing."""
+        if not self._reminders:
+            return []
+        changed = self._reminders.items()
+        pending = [(stream, name, due, category) for (stream, name), (due, category) in changed if due is not None]
+        return [*_columns(pending, 4), *_columns([key for key, (due, _) in changed if due is None], 2)]
 
 
 def _unstorable(append: Append) -> JournalError | None:
@@ -188,7 +218,9 @@ def _unstorable(append: Append) -> JournalError | None:
         for event in append.events:
             event.type.encode()
             event.command_id.encode()
-    except UnicodeEncodeError as error:
+            if event.type in REMINDER_TYPES:
+                change_of(event.payload)
+    except (UnicodeEncodeError, CodecError) as error:
         return Unstorable(_printable(append.stream), str(error))
     numbers = [*(event.recorded_at for event in append.events), *(reply.version for reply in append.keys)]
     if any(not -NUMBER_MAX <= number <= NUMBER_MAX for number in numbers):

@@ -12,7 +12,7 @@ from .postgres_door import PostgresDoor
 from .postgres_load import Loads
 from .postgres_readers import Readers, encoded
 from .postgres_session import Row
-from .records import Load, Loaded, Recorded, Snapshot, StoredReply, StreamId
+from .records import Load, Loaded, Recorded, Reminder, Snapshot, StoredReply, StreamId
 from .rows import EVENT_COLUMNS, KEYED_COLUMNS, SNAPSHOT_COLUMNS, name_checksum, read_event, read_keyed, read_snapshot
 
 __all__ = ["PostgresReader"]
@@ -56,6 +56,14 @@ _FIND_REPLIES = (
 )
 _FIND_KEYED = f"SELECT {KEYED_COLUMNS} FROM keyed_replies WHERE stream = {_STREAM} AND key = ANY ($3::bytea[])"
 _LIST_SNAPSHOTS = f"SELECT {SNAPSHOT_COLUMNS} FROM snapshots WHERE stream = {_STREAM} ORDER BY version DESC, key DESC"
+# One walk over one index, from where $4 to $7 say: who has a million of them pending pays for those that it gets.
+_DUE = (
+    "SELECT r.name, r.due, (SELECT id FROM streams WHERE key = r.stream), r.stream FROM reminders AS r"
+    " WHERE r.category = (SELECT key FROM categories WHERE name = $1) AND r.due <= $2"
+    " AND (r.due, r.stream, r.name) > ($4, coalesce((SELECT key FROM streams WHERE id = $5"
+    " AND category = (SELECT key FROM categories WHERE name = $6)), 0), $7)"
+    " ORDER BY r.due, r.stream, r.name LIMIT $3"
+)
 # Of each category a page: there are as many as aggregate types.
 _LIST_STREAMS = (
     "SELECT c.name, s.id, (SELECT max(version) FROM events WHERE stream = s.key) FROM categories AS c, LATERAL"
@@ -152,6 +160,22 @@ class PostgresReader:
         name = name_checksum(stream)
         return dict(read_keyed(stream, name, tuple(row)) for row in rows)
 
+    # Followers
+
+    async def find_checkpoint(self, name: str) -> int:
+        """See `Store.find_checkpoint`."""
+        rows = await self._readers.ask("SELECT position FROM checkpoints WHERE name = $1", *encoded(name))
+        return int(rows[0][0]) if rows else 0
+
+    async def due_reminders(self, category: str, until: int, limit: int, after: Reminder | None) -> list[Reminder]:
+        """See `Store.due_reminders`."""
+        until = max(min(until, NUMBER_MAX), -NUMBER_MAX)
+        due, names = -NUMBER_MAX, ("", "", "")
+        if after is not None:
+            due, names = after.due, (after.stream.id, after.stream.category, after.name)
+        rows = await self._readers.ask(_DUE, *encoded(category), until, bounded(limit), due, *encoded(*names))
+        return [_read_reminder(category, row) for row in rows]
+
     # Catalogue
 
     async def list_snapshots(self, stream: StreamId) -> list[Snapshot]:
@@ -182,6 +206,13 @@ class PostgresReader:
         """Streams, events and snapshots, and the bytes they take. The first two never leave and have no gaps."""
         ((streams, events, snapshots, size),) = await self._readers.ask(_COUNTS, self._schema)
         return streams or 0, events or 0, snapshots, int(size or 0)
+
+
+def _read_reminder(category: str, row: Row) -> Reminder:
+    name, due, id, stream = row
+    if id is None:
+        raise CorruptRecord(f"stream {stream}", 0, 0, f"it has a reminder {name!r}, and is not in the journal")
+    return Reminder(stream=StreamId(category, id.decode()), name=name.decode(), due=due)
 
 
 def _read_any(row: Row, names: dict[int, tuple[StreamId, int]]) -> Recorded:

@@ -15,14 +15,28 @@ from .pages import PAGE_BYTES_MAX
 from .postgres_door import PostgresDoor
 from .postgres_session import Row, Session, SessionLost, StatementFailed
 from .records import Recorded
+from .reminders import REMINDER_TYPES, Change, change_of
 from .rows import EVENT_COLUMNS, KEYED_COLUMNS, SNAPSHOT_COLUMNS, number, read_event
 from .verify_report import Problem
-from .verify_rows import Named, event_row, keyed_row, named, onward, snapshot_row, stream_row, text
+from .verify_rows import (
+    Named,
+    as_bytes,
+    event_row,
+    keyed_row,
+    named,
+    onward,
+    reminder_row,
+    snapshot_row,
+    stream_row,
+    text,
+)
 from .verify_source import (
+    CheckpointRow,
     EventRow,
     Extent,
     KeyedRow,
     OwnerRow,
+    ReminderRow,
     SnapshotRow,
     Source,
     StreamRow,
@@ -38,6 +52,9 @@ NAMES_MAX = 100_000
 
 _FIRST = -(1 << 63)
 """Below every key."""
+
+_INDEXED = 2
+"""The schema from which on there are checkpoints, and an index of reminders."""
 
 _ABSENT = ("42P01", "3F000")
 """No such table, no such schema."""
@@ -78,6 +95,16 @@ _EVENTS_OF = _events(
     "category = (SELECT key FROM categories WHERE name = $3) AND position > $1 AND position <= $2", "category, position"
 )
 _HISTORY = _events("stream = $1 AND version > $2 AND position <= $3", "version")
+_REMINDER_EVENTS = _events("stream = $1 AND version > $2 AND version <= $3 AND type = ANY ($4::bytea[])", "version")
+_REMINDERS = (
+    "SELECT r.stream, r.name, r.due, r.category, c.name, s.id, s.category FROM reminders AS r"
+    f" {_NAMES.format('r')} WHERE {_OF} AND (r.stream, r.name) > ($2, $3) ORDER BY r.stream, r.name"
+    f" LIMIT {PAGE_ROWS_MAX}"
+)
+_INDEX_OF = (
+    f"SELECT {_HEAD.format('a.stream')}, r.name, r.due FROM (SELECT $1::bigint AS stream) AS a"
+    " LEFT JOIN reminders AS r ON r.stream = a.stream"
+)
 _VERSIONS = (
     "SELECT stream, version, position FROM events WHERE (stream, version) > ($2, $3) AND position <= $4"
     " AND ($1::bytea IS NULL OR (SELECT category FROM streams WHERE key = stream)"
@@ -163,6 +190,7 @@ class PostgresSource(Source):
             if len(rows) != 1 or rows[0][0] != "holdfast":
                 raise foreign
             self.membership = await door.recorded(self._session, rows[0][1])
+            self.indexed = rows[0][1] >= _INDEXED
         except SessionLost as error:
             raise JournalUnavailable(f"{self.name}: {error}") from error
         except StatementFailed as error:
@@ -244,6 +272,28 @@ class PostgresSource(Source):
     async def owners(self) -> list[OwnerRow]:
         rows = await self._ask("SELECT owner, epoch, incarnation FROM owners ORDER BY owner, epoch")
         return [OwnerRow(text(owner), epoch, text(by)) for owner, epoch, by in rows]
+
+    async def checkpoints(self) -> list[CheckpointRow]:
+        rows = await self._ask("SELECT name, owner, epoch, position FROM checkpoints ORDER BY name")
+        return [CheckpointRow(text(name), text(owner), epoch, position) for name, owner, epoch, position in rows]
+
+    # Reminders
+
+    async def reminders(self, category: str | None) -> AsyncIterator[Sequence[ReminderRow]]:
+        async for rows in self._paged(_REMINDERS, category, (_FIRST, b"")):
+            yield [reminder_row(row) for row in rows]
+
+    async def index_of(self, key: int) -> tuple[int, list[tuple[bytes, int]]]:
+        rows = await self._ask(_INDEX_OF, key)
+        return rows[0][0] or 0, [(as_bytes(name), number(due)) for _, name, due in rows if name is not None]
+
+    async def reminder_events(self, key: int, upto: int) -> AsyncIterator[Sequence[tuple[int, int, Change]]]:
+        await self._learn({key})
+        of, after, types = self._names[key], 0, [type.encode() for type in REMINDER_TYPES]
+        while of is not None and (rows := await self._ask(_REMINDER_EVENTS, key, after, upto, types)):
+            events = [read_event(of.stream, of.checksum, tuple(row)) for row in rows]
+            yield [(event.version, event.position, change_of(event.payload)) for event in events]
+            after = onward(after, events[-1].version)
 
     # Replay
 

@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from .errors import CorruptRecord, Fenced, JournalError, PlacementConflict, Unstorable, VersionConflict
-from .postgres_batch import INSERT, Batch
+from .postgres_batch import Batch
 from .postgres_door import PostgresDoor
 from .postgres_heads import Heads
 from .postgres_session import Session, StatementFailed
 from .postgres_turns import ME, Turns
-from .records import Append, Appended, Registration, Snapshot, StreamId
+from .records import Append, Appended, Checkpoint, Registration, Snapshot, StreamId
 from .rows import SNAPSHOT_COLUMNS, read_snapshot, snapshot_row
 
 __all__ = ["CLAIMS_KEPT", "PostgresWriter"]
@@ -45,6 +45,14 @@ new AS (INSERT INTO aggregates (category, placement, code, generation)
 changed AS (UPDATE aggregates SET code = $4, generation = generation + 1
             WHERE category = $2 AND placement = $3 AND $4 NOT IN ('', code) AND EXISTS (SELECT FROM me))
 SELECT (SELECT count(*) FROM me), placement, code, generation FROM me LEFT JOIN known ON true
+"""
+_SAVE_CHECKPOINT = f"""{ME},
+known AS (SELECT max(epoch) AS newest FROM owners WHERE owner = $3),
+saved AS (INSERT INTO checkpoints (name, owner, epoch, position)
+          SELECT $2, $3, $4, $5 FROM known WHERE newest = $4 AND EXISTS (SELECT FROM me)
+          ON CONFLICT (name) DO UPDATE
+          SET owner = excluded.owner, epoch = excluded.epoch, position = excluded.position)
+SELECT (SELECT count(*) FROM me), newest FROM known
 """
 _SELECT_SNAPSHOTS = (
     "SELECT a.n, s.* FROM unnest($1::bigint[], $2::bigint[], $3::bytea[])"
@@ -119,7 +127,7 @@ class PostgresWriter:
         await batch.look_up(await self._turns.ready())
         results = batch.decide()
         if batch.written:
-            await self._turns.write(INSERT, *batch.columns())
+            await self._turns.write(batch.statement, *batch.columns())
         return results, batch.written
 
     async def _append_each(self, appends: Sequence[Append]) -> tuple[list[Appended | JournalError], int]:
@@ -187,6 +195,21 @@ class PostgresWriter:
         changed = bool(code) and old != values[2]
         current = code if changed else old.decode()
         return Registration(category=category, placement=placement, code=current, generation=generation + changed)
+
+    # Checkpoints
+
+    async def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """See `Store.save_checkpoint`."""
+        current = await self._turns.run(lambda: self._save_checkpoint(checkpoint))
+        if not current or current != checkpoint.epoch:
+            self.fenced += 1
+            raise Fenced(checkpoint.owner, checkpoint.epoch, current)
+
+    async def _save_checkpoint(self, checkpoint: Checkpoint) -> int:
+        """The current epoch of its owner. Any other one saved nothing."""
+        names = _bytes(f"checkpoint {checkpoint.name!r}", checkpoint.name, checkpoint.owner)
+        _, newest = await self._turns.write(_SAVE_CHECKPOINT, *names, checkpoint.epoch, checkpoint.position)
+        return newest or 0
 
     # Snapshots
 

@@ -11,6 +11,7 @@ import msgspec
 __all__ = [
     "Append",
     "Appended",
+    "Checkpoint",
     "Fact",
     "Followed",
     "KeyedReply",
@@ -19,6 +20,7 @@ __all__ = [
     "NewEvent",
     "Recorded",
     "Registration",
+    "Reminder",
     "Snapshot",
     "StoreStatistics",
     "StoredReply",
@@ -172,6 +174,25 @@ class Registration(msgspec.Struct, frozen=True, array_like=True, kw_only=True, g
     placement: str
     code: str
     generation: int
+
+
+class Checkpoint(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
+    """How far a reader of the journal has come: it has done with all events up to `position`. `name`: of the reader;
+    `owner`, `epoch`: who says so, and by which claim."""
+
+    name: str
+    owner: str
+    epoch: int
+    position: int
+
+
+class Reminder(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
+    """A reminder that is pending: the aggregate of `stream` wants to be woken at `due`, in µs since 1970 UTC. There is
+    at most one under a `name`."""
+
+    stream: StreamId
+    name: str
+    due: int
 
 
 class StoreStatistics(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):

@@ -9,13 +9,15 @@ Before this: a request arrived over the transport. After this: what was reported
 from collections.abc import Sequence
 from itertools import accumulate, chain
 
-from .admission import check_epoch, check_ids, check_name, check_request, check_stream, refusal
+from .admission import check_epoch, check_ids, check_name, check_position, check_request, check_stream, refusal
 from .batcher import Batcher
 from .errors import JournalError, JournalUnavailable
 from .records import (
     Append,
     Appended,
+    Checkpoint,
     Registration,
+    Reminder,
     Snapshot,
     StoredReply,
     StoreStatistics,
@@ -134,6 +136,29 @@ class JournalServer:
         """See `Store.list_snapshots`."""
         check_stream(stream)
         return await self.store.list_snapshots(stream)
+
+    async def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """See `Store.save_checkpoint`."""
+        check_name("name of a checkpoint", checkpoint.name)
+        check_name("owner of a checkpoint", checkpoint.owner)
+        check_epoch(checkpoint.owner, checkpoint.epoch)
+        check_position(f"checkpoint {checkpoint.name!r}", checkpoint.position)
+        await self.store.save_checkpoint(checkpoint)
+
+    async def find_checkpoint(self, name: str) -> int:
+        """See `Store.find_checkpoint`."""
+        check_name("name of a checkpoint", name)
+        return await self.store.find_checkpoint(name)
+
+    async def due_reminders(
+        self, category: str, until: int, limit: int = 1000, after: Reminder | None = None
+    ) -> list[Reminder]:
+        """See `Store.due_reminders`."""
+        check_name("category", category)
+        if after is not None:
+            check_stream(after.stream)
+            check_name("name of a reminder", after.name)
+        return await self.store.due_reminders(category=category, until=until, limit=limit, after=after)
 
     async def list_streams(
         self, category: str | None = None, after: StreamId | None = None, limit: int = 1000

@@ -22,10 +22,12 @@ from .partition import WHOLE, Partition
 from .records import (
     Append,
     Appended,
+    Checkpoint,
     Load,
     Loaded,
     Recorded,
     Registration,
+    Reminder,
     Snapshot,
     StoredReply,
     StoreStatistics,
@@ -183,6 +185,10 @@ class SqliteStore(Store):
         thread, writer = self._writer()
         await thread.run(writer.save_snapshots, batch, keep)
 
+    async def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        thread, writer = self._writer()
+        await thread.run(writer.save_checkpoint, checkpoint)
+
     # Reading
 
     async def confirm(self, owner: str, epoch: int) -> None:
@@ -214,6 +220,16 @@ class SqliteStore(Store):
     async def list_snapshots(self, stream: StreamId) -> list[Snapshot]:
         thread, reader = self._reader()
         return await thread.run(reader.list_snapshots, stream)
+
+    async def find_checkpoint(self, name: str) -> int:
+        thread, reader = self._reader()
+        return await thread.run(reader.find_checkpoint, name)
+
+    async def due_reminders(
+        self, *, category: str, until: int, limit: int = 1000, after: Reminder | None = None
+    ) -> list[Reminder]:
+        thread, reader = self._reader()
+        return await thread.run(reader.due_reminders, category, until, limit, after)
 
     async def list_streams(
         self, *, category: str | None = None, after: StreamId | None = None, limit: int = 1000

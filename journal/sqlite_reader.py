@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from .errors import CorruptRecord, Fenced, JournalError, JournalUnavailable, Unstorable
 from .pages import NUMBER_MAX, answer_loads, bounded, page_of
-from .records import Fact, Load, Loaded, Recorded, Snapshot, StoredReply, StreamId
+from .records import Fact, Load, Loaded, Recorded, Reminder, Snapshot, StoredReply, StreamId
 from .rows import (
     EVENT_COLUMNS,
     KEYED_COLUMNS,
@@ -62,6 +62,15 @@ _SELECT_LOST = (
     "SELECT key FROM streams WHERE key = ?1 AND NOT EXISTS (SELECT 1 FROM events WHERE stream = ?1)"
     " AND NOT EXISTS (SELECT 1 FROM keyed_replies WHERE stream = ?1)"
 )
+
+
+# One walk over one index, from where `after` says: who has a million of them pending pays for those that it gets.
+_SELECT_DUE = (
+    "SELECT r.name, r.due, (SELECT id FROM streams WHERE key = r.stream), r.stream FROM reminders AS r"
+    " WHERE r.category = (SELECT key FROM categories WHERE name = ?)"
+    " AND (r.due, r.stream, r.name) > (?, ?, ?) AND r.due <= ? ORDER BY r.due, r.stream, r.name LIMIT ?"
+)
+_SELECT_KEY = "SELECT key FROM streams WHERE category = (SELECT key FROM categories WHERE name = ?) AND id = ?"
 
 
 class _Found(NamedTuple):
@@ -281,6 +290,25 @@ class SqliteReader:
                 replies.update(read_keyed(stream, found.name, row) for row in rows)
         return replies
 
+    # Followers
+
+    def find_checkpoint(self, name: str) -> int:
+        """See `Store.find_checkpoint`."""
+        with self._transaction():
+            row = self._connection.execute("SELECT position FROM checkpoints WHERE name = ?", (name,)).fetchone()
+        return row[0] if row else 0
+
+    def due_reminders(self, category: str, until: int, limit: int, after: Reminder | None) -> list[Reminder]:
+        """See `Store.due_reminders`."""
+        until = max(min(until, NUMBER_MAX), -NUMBER_MAX)
+        with self._transaction():
+            place: tuple[int, int, str] = (-NUMBER_MAX, 0, "")
+            if after is not None:
+                row = self._connection.execute(_SELECT_KEY, after.stream).fetchone()
+                place = after.due, row[0] if row else 0, after.name
+            rows = self._connection.execute(_SELECT_DUE, (category, *place, until, bounded(limit))).fetchall()
+            return [_read_reminder(category, *row) for row in rows]
+
     # Catalogue
 
     def list_snapshots(self, stream: StreamId) -> list[Snapshot]:
@@ -383,6 +411,12 @@ def _read_any(row: tuple[Any, ...], names: dict[int, tuple[StreamId, int]]) -> R
         stream = StreamId(category.decode(errors="replace"), id.decode(errors="replace"))
         known = names[row[1]] = stream, name_checksum(stream)
     return read_event(*known, tuple(event))
+
+
+def _read_reminder(category: str, name: bytes, due: int, id: bytes | None, stream: int) -> Reminder:
+    if id is None:
+        raise CorruptRecord(f"stream {stream}", 0, 0, f"it has a reminder {name!r}, and is not in the journal")
+    return Reminder(stream=StreamId(category, id.decode()), name=name.decode(), due=due)
 
 
 def _portions(ids: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -18,16 +18,31 @@ from .errors import CorruptRecord, JournalOpenError, JournalUnavailable, NotAJou
 from .pages import PAGE_BYTES_MAX
 from .partition import Membership
 from .records import Recorded
+from .reminders import REMINDER_TYPES, Change, change_of
 from .rows import EVENT_COLUMNS, KEYED_COLUMNS, SNAPSHOT_COLUMNS, number, read_event
 from .sqlite_damage import DAMAGED, damage, let_pass
 from .sqlite_file import inspect_header, recorded_membership
 from .verify_report import Problem
-from .verify_rows import Named, event_row, keyed_row, named, onward, snapshot_row, stream_row, text, weight
+from .verify_rows import (
+    Named,
+    as_bytes,
+    event_row,
+    keyed_row,
+    named,
+    onward,
+    reminder_row,
+    snapshot_row,
+    stream_row,
+    text,
+    weight,
+)
 from .verify_source import (
+    CheckpointRow,
     EventRow,
     Extent,
     KeyedRow,
     OwnerRow,
+    ReminderRow,
     SnapshotRow,
     Source,
     StreamRow,
@@ -51,6 +66,9 @@ _NAMED = "LEFT JOIN streams AS s ON s.key = {}.stream LEFT JOIN categories AS c 
 
 _FIRST = -(1 << 63)
 """Below every key."""
+
+_INDEXED = 2
+"""The schema from which on there are checkpoints, and an index of reminders."""
 
 _T = TypeVar("_T")
 
@@ -86,6 +104,7 @@ class SqliteSource(Source):
         connection.text_factory = bytes
         source = cls(path, connection, (lambda: _state(path) == before) if alone else None)
         source.membership = _membership(connection, path)
+        source.indexed = _is_indexed(connection)
         return source
 
     async def close(self) -> None:
@@ -230,6 +249,38 @@ class SqliteSource(Source):
         rows = await self._rows("SELECT owner, epoch, incarnation FROM owners ORDER BY owner, epoch")
         return [OwnerRow(text(owner), number(epoch), text(by)) for owner, epoch, by in rows]
 
+    async def checkpoints(self) -> list[CheckpointRow]:
+        rows = await self._rows("SELECT name, owner, epoch, position FROM checkpoints ORDER BY name")
+        return [CheckpointRow(text(name), text(owner), number(epoch), number(at)) for name, owner, epoch, at in rows]
+
+    # Reminders
+
+    async def reminders(self, category: str | None) -> AsyncIterator[Sequence[ReminderRow]]:
+        select = (
+            f"SELECT r.stream, r.name, r.due, r.category, c.name, s.id, s.category FROM reminders AS r"
+            f" {_NAMED.format('r')} WHERE (r.stream, r.name) > (?, CAST(? AS TEXT)) AND (? IS NULL OR c.name = ?)"
+            " ORDER BY r.stream, r.name LIMIT ?"
+        )
+        async for rows in self._paged(select, (_FIRST, b""), category, category):
+            yield [reminder_row(row) for row in rows]
+
+    async def index_of(self, key: int) -> tuple[int, list[tuple[bytes, int]]]:
+        select = f"SELECT {_HEAD.format('?1')}, name, due FROM (SELECT 1) LEFT JOIN reminders ON stream = ?1"
+        rows = await self._run(lambda: self._connection.execute(select, (key,)).fetchall())
+        return rows[0][0] or 0, [(as_bytes(name), number(due)) for _, name, due in rows if name is not None]
+
+    async def reminder_events(self, key: int, upto: int) -> AsyncIterator[Sequence[tuple[int, int, Change]]]:
+        of = await self._run(self._name, key)
+        select = (
+            f"SELECT version, {EVENT_COLUMNS} FROM events WHERE stream = ? AND version > ? AND version <= ?"
+            f" AND type IN ({', '.join('?' * len(REMINDER_TYPES))}) ORDER BY version LIMIT ?"
+        )
+        after = 0
+        while of and (rows := await self._rows(select, key, after, upto, *REMINDER_TYPES, PAGE_ROWS_MAX)):
+            events = [read_event(of.stream, of.checksum, row[1:]) for row in rows]
+            yield [(event.version, event.position, change_of(event.payload)) for event in events]
+            after = onward(after, events[-1].version)
+
     # Replay
 
     async def histories(self, upto: int, category: str) -> AsyncIterator[Sequence[tuple[int, Recorded]]]:
@@ -313,6 +364,15 @@ class SqliteSource(Source):
         except asyncio.CancelledError:
             self._connection.interrupt()
             raise
+
+
+def _is_indexed(connection: sqlite3.Connection) -> bool:
+    """Where that cannot be read, what needs the tables will tell."""
+    try:
+        return bool(connection.execute("PRAGMA user_version").fetchone()[0] >= _INDEXED)
+    except DAMAGED as error:
+        let_pass(error)
+        return True
 
 
 def _membership(connection: sqlite3.Connection, path: Path) -> Membership | None:

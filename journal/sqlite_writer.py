@@ -29,7 +29,8 @@ from .errors import (
     VersionConflict,
 )
 from .pages import NUMBER_MAX
-from .records import Append, Appended, KeyedReply, Registration, Snapshot, StreamId
+from .records import Append, Appended, Checkpoint, KeyedReply, Registration, Snapshot, StreamId
+from .reminders import REMINDER_TYPES, change_of
 from .rows import (
     EVENT_COLUMNS,
     KEYED_COLUMNS,
@@ -49,6 +50,15 @@ CLAIMS_KEPT = 8
 
 _INSERT_KEYED = f"INSERT INTO keyed_replies ({KEYED_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"
 _INSERT_SNAPSHOT = f"INSERT OR REPLACE INTO snapshots ({SNAPSHOT_COLUMNS}) VALUES (?, ?, ?, ?, ?)"
+_SET_REMINDER = (
+    "INSERT INTO reminders (stream, name, due, category) VALUES (?, ?, ?, ?)"
+    " ON CONFLICT (stream, name) DO UPDATE SET due = excluded.due"
+)
+_DROP_REMINDER = "DELETE FROM reminders WHERE stream = ? AND name = ?"
+_SAVE_CHECKPOINT = (
+    "INSERT INTO checkpoints (name, owner, epoch, position) VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE"
+    " SET owner = excluded.owner, epoch = excluded.epoch, position = excluded.position"
+)
 _INSERT_STREAM = "INSERT INTO streams (key, category, id) VALUES (?, ?, ?)"
 
 _AT_ONCE = 32
@@ -92,6 +102,7 @@ class SqliteWriter:
         self._stream_rows: list[_Row] = []
         self._event_values: list[Any] = []  # of one row after the other
         self._keyed_rows: dict[tuple[int, str], tuple[KeyedReply, _Row]] = {}
+        self._reminders: dict[tuple[int, str], tuple[int | None, int]] = {}  # stream, name: due, category; the newest
         self._written = 0  # appends gathered in this transaction
         self.appends = self.commits = self.fenced = self.conflicts = 0
 
@@ -196,6 +207,9 @@ class SqliteWriter:
             version += 1
             position += 1
             values += event_row(event, position, stream, version, category, name)
+            if event.type in REMINDER_TYPES:
+                reminder, due = change_of(event.payload)
+                self._reminders[stream, reminder] = due, category
         for reply in append.keys:
             self._keyed_rows[stream, reply.key] = reply, keyed_row(reply, stream, name)
         head.version, newest.position = version, position
@@ -215,6 +229,12 @@ class SqliteWriter:
         if self._keyed_rows:
             self._connection.executemany(_INSERT_KEYED, [row for _, row in self._keyed_rows.values()])
             self._keyed_rows.clear()
+        if self._reminders:
+            changed = self._reminders.items()
+            pending = [(stream, name, due, category) for (stream, name), (due, category) in changed if due is not None]
+            self._connection.executemany(_SET_REMINDER, pending)
+            self._connection.executemany(_DROP_REMINDER, [key for key, (due, _) in changed if due is None])
+            self._reminders.clear()
 
     def _append_alone(self, place: int, append: Append) -> Appended | JournalError:
         """One append inside a savepoint of its own, so that only itself is undone when it cannot be stored."""
@@ -290,6 +310,19 @@ class SqliteWriter:
             )
         return Registration(category=category, placement=placement, code=code, generation=generation)
 
+    # Checkpoints
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """See `Store.save_checkpoint`."""
+        name, owner, epoch = checkpoint.name, checkpoint.owner, checkpoint.epoch
+        with self._transaction(f"checkpoint {name!r}") as connection:
+            current = self._heads.epoch(owner)
+            if current and epoch == current:
+                connection.execute(_SAVE_CHECKPOINT, (name, owner, epoch, checkpoint.position))
+                return
+        self.fenced += 1
+        raise Fenced(owner, epoch, current)
+
     # Snapshots
 
     def save_snapshots(self, batch: Sequence[Snapshot], keep: int) -> None:
@@ -345,6 +378,7 @@ class SqliteWriter:
         self._stream_rows.clear()
         self._event_values.clear()
         self._keyed_rows.clear()
+        self._reminders.clear()
 
 
 def _refused(append: Append, error: Exception) -> JournalError:

@@ -22,6 +22,10 @@ with other events is another append, and conflicts: its owner must read what was
 `claim` by the same incarnation returns the same epoch: one that arrives a second time, late, gets an epoch that is
 fenced by now, and fences nobody.
 
+**Indexed.** Pending reminders are what a fold over the events says (`reminders.py`), at every moment that anybody can
+see: they change in the transaction of the append that holds the events, with it or not at all. An append that is
+refused, or recognised as one sent again, changes nothing.
+
 **Immutable.** Events and keyed replies are never updated or deleted. Snapshots are a cache and may go.
 
 **Bounded.** A page of events ends at its `limit`, or before the event that would take it over `PAGE_BYTES_MAX`
@@ -41,10 +45,12 @@ from .errors import JournalError
 from .records import (
     Append,
     Appended,
+    Checkpoint,
     Load,
     Loaded,
     Recorded,
     Registration,
+    Reminder,
     Snapshot,
     StoredReply,
     StoreStatistics,
@@ -88,7 +94,8 @@ class Store(ABC):
 
         Each is `Appended`, or the error of that append alone: `Fenced`, `VersionConflict`, `DuplicateKey`.
         Checks run in that order, and see the appends that stand before them in the batch. What storage cannot
-        hold (text that is no Unicode, a time beyond 64 bits) gets `Unstorable` in its place, a stream that is damaged
+        hold (text that is no Unicode, a time beyond 64 bits, an event of a reminder whose payload does not say which,
+        or when) gets `Unstorable` in its place, a stream that is damaged
         where it must be written `CorruptRecord`. If the transaction itself fails, nothing was written and
         `JournalFailed` is raised (`JournalFull` when room is all that is missing); if storage cannot even say that
         for certain, `JournalUnavailable` is, and `JournalLost` when its file is not there any more.
@@ -130,6 +137,32 @@ class Store(ABC):
     @abstractmethod
     async def list_snapshots(self, stream: StreamId) -> list[Snapshot]:
         """The intact snapshots of a stream, newest first."""
+
+    @abstractmethod
+    async def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Remember how far the reader called `checkpoint.name` has come, in place of what was remembered of it: durable
+        when this returns. Raises `Fenced` unless `epoch` is the current one of `owner`, which is checked in the same
+        transaction: who has been succeeded moves nothing.
+
+        Any position is taken, one that is further back too: that is how a reader begins anew. A save whose answer was
+        lost may be carried out late, after a newer one of the same epoch. Who goes on from a checkpoint may therefore
+        meet events again, and must claim anew before it sets one back: then no older save can bring it forward.
+        """
+
+    @abstractmethod
+    async def find_checkpoint(self, name: str) -> int:
+        """The position that was saved last under this name; 0 if none was: its reader begins at the beginning."""
+
+    @abstractmethod
+    async def due_reminders(
+        self, *, category: str, until: int, limit: int = 1000, after: Reminder | None = None
+    ) -> list[Reminder]:
+        """Up to `limit` pending reminders of a category that are due at `until` or before, in the order of `due`;
+        those of one moment in an order of the store's own, which stays the same. `until`: µs since 1970 UTC.
+
+        `after`: only those that come after this one in that order, whether or not it is still there: the way past
+        reminders that cannot be fired now. Takes as long as its answer is long, however many are pending.
+        """
 
     @abstractmethod
     async def list_streams(

@@ -22,10 +22,12 @@ from .errors import JournalError, JournalFailed, JournalUnavailable
 from .records import (
     Append,
     Appended,
+    Checkpoint,
     Load,
     Loaded,
     Recorded,
     Registration,
+    Reminder,
     Snapshot,
     StoredReply,
     StoreStatistics,
@@ -279,6 +281,21 @@ class FaultyStore(Store):
 
     async def list_snapshots(self, stream: StreamId) -> list[Snapshot]:
         return await self._call("list_snapshots", [stream], lambda: self._store.list_snapshots(stream))
+
+    async def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        await self._call("save_checkpoint", (), lambda: self._store.save_checkpoint(checkpoint))
+
+    async def find_checkpoint(self, name: str) -> int:
+        return await self._call("find_checkpoint", (), lambda: self._store.find_checkpoint(name))
+
+    async def due_reminders(
+        self, *, category: str, until: int, limit: int = 1000, after: Reminder | None = None
+    ) -> list[Reminder]:
+        return await self._call(
+            "due_reminders",
+            (),
+            lambda: self._store.due_reminders(category=category, until=until, limit=limit, after=after),
+        )
 
     async def list_streams(
         self, *, category: str | None = None, after: StreamId | None = None, limit: int = 1000

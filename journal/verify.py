@@ -11,6 +11,8 @@ what belongs together comes together.
     keys        keyed replies as they were written, of versions that exist
     snapshots   as they were written, of versions that exist
     owners      epochs one above the other, one incarnation each
+    checkpoints none beyond the newest position, each saved by a claim that was made
+    reminders   the index of those that are pending is what the events say
     claims      in a journal of partitions: none has an owner that the first one does not know
     replay      for types whose class is at hand: every stream replays, and every snapshot is what replay says
 
@@ -35,8 +37,9 @@ from .sqlite_partitions import partition_path
 from .sqlite_verify import SqliteSource
 from .store import Store
 from .url import JournalUrl
+from .verify_reminders import PendingReminders
 from .verify_report import Kind, Problem, Report
-from .verify_source import OwnerRow, SnapshotRow, Source, StoreSource, Unreadable
+from .verify_source import CheckpointRow, OwnerRow, SnapshotRow, Source, StoreSource, Unreadable
 
 __all__ = ["Problem", "Progress", "Replay", "Report", "open_source", "open_sources", "verify"]
 
@@ -139,6 +142,8 @@ async def verify(
         for source in sources:
             opened.push_async_callback(source.close)
         for run in runs:
+            opened.callback(run.close)
+        for run in runs:
             await run.run()
         _check_category(runs, category)
         for run in runs[1:]:
@@ -158,8 +163,13 @@ class _Verification:
         self._partition = source.partition or WHOLE
         self._claims: dict[str, list[OwnerRow]] = {}
         self._upto = 0
+        self._pending = PendingReminders()
         self.categories: Sequence[str] | None = None
         self.report = Report(journal=source.name, category=category, notes=list(source.notes))
+
+    def close(self) -> None:
+        """Let go of what was gathered."""
+        self._pending.close()
 
     async def run(self) -> None:
         """All steps, in order."""
@@ -172,6 +182,9 @@ class _Verification:
         await self._step("keys", self._keyed_replies)
         await self._step("snapshots", self._snapshots)
         await self._step("owners", self._owners)
+        if self._source.indexed:
+            await self._step("checkpoints", self._checkpoints)
+            await self._step("reminders", self._reminders)
         for replay in self._replays:
             await self._step("replay", partial(self._replay, replay))
 
@@ -230,6 +243,8 @@ class _Verification:
             last = row.through or row.position
             if row.problem:
                 self._found("event", row.problem, row.stream, row.version, row.position)
+            if row.reminder:
+                self._pending.apply(row.key, row.reminder)
         if whole and last < upto:
             self._found("position", _missing(last + 1, upto), position=last + 1)
 
@@ -284,6 +299,21 @@ class _Verification:
         for owner, rows in self._claims.items():
             for problem in _claim_problems(rows, skips=self._partition.number > 0):
                 self._found("owner", f"owner {owner!r}: {problem}")
+
+    async def _checkpoints(self) -> None:
+        """Read before what they are held against: whatever was saved meanwhile lies below that."""
+        rows = await self._source.checkpoints()
+        epochs = {owner: claims[-1].epoch for owner, claims in _by_owner(await self._source.owners()).items()}
+        head = (await self._source.extent()).used
+        self.report.counts["checkpoints"] = len(rows)
+        for row in rows:
+            for problem in _checkpoint_problems(row, epochs.get(row.owner, 0), head):
+                self._found("checkpoint", f"checkpoint {row.name!r}: {problem}")
+
+    async def _reminders(self) -> None:
+        rows = self._counted("reminders", self._source.reminders(self._category))
+        async for found in self._pending.problems(self._source, rows):
+            self._found("reminder", *found)
 
     async def compare_claims(self, first: Source) -> None:
         """Hold the claims that were found here against those of the first partition, where each of them began: read
@@ -395,6 +425,14 @@ def _disagreements(rows: Sequence[OwnerRow], first: Sequence[OwnerRow]) -> Itera
             yield f"epoch {row.epoch} is here, the first partition has drawn up to {newest}"
         elif known.get(row.epoch, row.incarnation) != row.incarnation:
             yield f"epoch {row.epoch} is that of {row.incarnation!r} here, of {known[row.epoch]!r} in the first one"
+
+
+def _checkpoint_problems(row: CheckpointRow, epoch: int, head: int) -> Iterable[str]:
+    """`epoch`: the newest of its owner; `head`: the newest position."""
+    if not 0 <= row.position <= head:
+        yield f"position {row.position}, the journal goes up to {head}"
+    if not 1 <= row.epoch <= epoch:
+        yield f"saved at epoch {row.epoch} of owner {row.owner!r}, whose newest is {epoch}"
 
 
 def _claim_problems(rows: Sequence[OwnerRow], *, skips: bool) -> Iterable[str]:

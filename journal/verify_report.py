@@ -7,12 +7,25 @@ import msgspec
 
 __all__ = ["COUNTED_LATER", "Kind", "Problem", "Report"]
 
-Kind = Literal["storage", "event", "position", "version", "stream", "keyed reply", "snapshot", "owner", "replay"]
+Kind = Literal[
+    "storage",
+    "event",
+    "position",
+    "version",
+    "stream",
+    "keyed reply",
+    "snapshot",
+    "owner",
+    "checkpoint",
+    "reminder",
+    "replay",
+]
 """`storage`: below our rows, as SQLite or the system tells it. `event`: a row that is not what was written.
-`position`, `version`: a gap, or one that falls. `stream`, `keyed reply`, `snapshot`, `owner`: such a row.
+`position`, `version`: a gap, or one that falls. `stream`, `keyed reply`, `snapshot`, `owner`, `checkpoint`: such a row.
+`reminder`: a row of their index that is there and should not be, or the other way round.
 `replay`: events that the aggregate's class cannot apply."""
 
-COUNTED_LATER = ("streams", "keyed_replies", "snapshots", "owners")
+COUNTED_LATER = ("streams", "keyed_replies", "snapshots", "owners", "checkpoints", "reminders")
 """Rows that have no position, so that none is beyond the last one."""
 
 

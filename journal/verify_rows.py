@@ -8,11 +8,24 @@ from typing import Any, NamedTuple, TypeVar
 
 from .codec import CodecError, decode_plain
 from .errors import CorruptRecord
-from .records import StreamId
+from .records import Recorded, StreamId
+from .reminders import REMINDER_TYPES, Change, change_of
 from .rows import name_checksum, number, read_event, read_keyed, read_snapshot
-from .verify_source import EventRow, KeyedRow, SnapshotRow, StreamRow, Unreadable
+from .verify_source import EventRow, KeyedRow, ReminderRow, SnapshotRow, StreamRow, Unreadable
 
-__all__ = ["Named", "event_row", "keyed_row", "named", "onward", "snapshot_row", "stream_row", "text", "weight"]
+__all__ = [
+    "Named",
+    "as_bytes",
+    "event_row",
+    "keyed_row",
+    "named",
+    "onward",
+    "reminder_row",
+    "snapshot_row",
+    "stream_row",
+    "text",
+    "weight",
+]
 
 _T = TypeVar("_T")
 
@@ -40,17 +53,29 @@ def event_row(row: tuple[Any, ...], of: Named | None) -> EventRow:
     position, key, version, category = row[:4]
     if of is None:
         return EventRow(f"stream {key}", number(version), position, "its stream is not in the journal")
-    problem = ""
+    problem, reminder = "", None
     try:
         recorded = read_event(of.stream, of.checksum, row)
         if category != of.category:
             problem = f"its category is {category}, that of its stream {of.category}"
         decode_plain(recorded.payload)
+        reminder, why = _reminder_of(recorded)
+        problem = problem or why
     except CorruptRecord as error:
         problem = error.problem
     except CodecError as error:
         problem = f"its payload is no MessagePack: {error}"
-    return EventRow(of.called, number(version), position, problem)
+    return EventRow(of.called, number(version), position, problem, key=key, reminder=reminder)
+
+
+def _reminder_of(recorded: Recorded) -> tuple[Change | None, str]:
+    """What an event says of a reminder, if it is one of those; and what is wrong with what it says."""
+    if recorded.type not in REMINDER_TYPES:
+        return None, ""
+    try:
+        return change_of(recorded.payload), ""
+    except CodecError as error:
+        return None, str(error)
 
 
 def text(value: Any) -> str:
@@ -105,6 +130,23 @@ def snapshot_row(row: Sequence[Any]) -> SnapshotRow:
         snapshot = read_snapshot(stream, name_checksum(stream), tuple(values))
         problem = "" if snapshot is not None else "the checksum of the snapshot does not match"
     return SnapshotRow(values[0], called, number(values[1]), number(head), snapshot, problem)
+
+
+def reminder_row(row: Sequence[Any]) -> ReminderRow:
+    """A row of the index: stream, name, due, category; then its stream's category, id and key of its category."""
+    key, name, due, category, of_category, id, wanted = row
+    stream, called = _stream_of(of_category, id, key)
+    problem = ""
+    if stream is None:
+        problem = f"reminder {text(name)!r} is of a stream that is not in the journal"
+    elif category != wanted:
+        problem = f"reminder {text(name)!r} is in category {category}, its stream in {wanted}"
+    return ReminderRow(key, called, as_bytes(name), number(due), problem)
+
+
+def as_bytes(name: Any) -> bytes:
+    """A name, to be compared with others; whatever stands there has some."""
+    return name if isinstance(name, bytes) else text(name).encode()
 
 
 def onward(before: _T, after: _T) -> _T:

@@ -15,14 +15,17 @@ from typing import NamedTuple
 from .errors import CorruptRecord, HoldfastError
 from .partition import Membership, Partition
 from .records import Recorded, Snapshot, StreamId
+from .reminders import Change
 from .store import Store
 from .verify_report import Problem
 
 __all__ = [
+    "CheckpointRow",
     "EventRow",
     "Extent",
     "KeyedRow",
     "OwnerRow",
+    "ReminderRow",
     "SnapshotRow",
     "Source",
     "StoreSource",
@@ -53,13 +56,16 @@ class Extent(NamedTuple):
 
 
 class EventRow(NamedTuple):
-    """An event. `through`: the problem is that of all positions from this one to that."""
+    """An event. `through`: the problem is that of all positions from this one to that. `key`: of its stream, as in
+    `VersionRow`. `reminder`: what it says of one."""
 
     stream: str
     version: int
     position: int
     problem: str = ""
     through: int = 0
+    key: int = 0
+    reminder: Change | None = None
 
 
 class VersionRow(NamedTuple):
@@ -108,6 +114,25 @@ class OwnerRow(NamedTuple):
     incarnation: str
 
 
+class CheckpointRow(NamedTuple):
+    """How far a reader says that it has come, and by which claim."""
+
+    name: str
+    owner: str
+    epoch: int
+    position: int
+
+
+class ReminderRow(NamedTuple):
+    """A row of the index of reminders. `key`: of its stream, as in `VersionRow`; `name`: the bytes of its UTF-8."""
+
+    key: int
+    stream: str
+    name: bytes
+    due: int
+    problem: str = ""
+
+
 class Source(ABC):
     """One journal to be verified. Each method reads what is there at that moment, or the moments of its pages;
     `category`: only rows of streams of that category. Raises `Unreadable` for what is damaged, and `JournalError`s
@@ -118,6 +143,8 @@ class Source(ABC):
     """What this source cannot see."""
     membership: Membership | None = Membership()
     """Which partition of which journal it says that it is; None where that cannot be read."""
+    indexed: bool = True
+    """Whether it has checkpoints and an index of reminders that can be seen: not before schema 2."""
 
     @property
     def partition(self) -> Partition | None:
@@ -165,6 +192,23 @@ class Source(ABC):
         """The claims, by owner and epoch."""
 
     @abstractmethod
+    async def checkpoints(self) -> list[CheckpointRow]:
+        """All checkpoints, by name."""
+
+    @abstractmethod
+    def reminders(self, category: str | None) -> AsyncIterator[Sequence[ReminderRow]]:
+        """The index of reminders in the order of stream key and name."""
+
+    @abstractmethod
+    async def index_of(self, key: int) -> tuple[int, list[tuple[bytes, int]]]:
+        """Of one stream, at one moment: its version, and each name in the index with its time."""
+
+    @abstractmethod
+    def reminder_events(self, key: int, upto: int) -> AsyncIterator[Sequence[tuple[int, int, Change]]]:
+        """What the events of one stream, up to a version, say of reminders: version, position, and the change. Raises
+        `CorruptRecord` or `CodecError` at one that is damaged."""
+
+    @abstractmethod
     def histories(self, upto: int, category: str) -> AsyncIterator[Sequence[tuple[int, Recorded]]]:
         """The events of a category with the key of their stream, in the order of key and version. A damaged event
         ends its stream: what comes after it cannot be replayed."""
@@ -176,7 +220,11 @@ PAGE = 1000
 class StoreSource(Source):
     """Any opened `Store`, seen through its contract: the memory store, or one that has no source of its own yet."""
 
-    notes = ("keyed replies, owners and damaged snapshots are not seen through this kind of store",)
+    notes = (
+        "keyed replies, owners, checkpoints, the index of reminders and damaged snapshots"
+        " are not seen through this kind of store",
+    )
+    indexed = False
 
     def __init__(self, store: Store, name: str = "") -> None:
         self._store = store
@@ -256,6 +304,20 @@ class StoreSource(Source):
 
     async def owners(self) -> list[OwnerRow]:
         return []
+
+    async def checkpoints(self) -> list[CheckpointRow]:
+        return []
+
+    async def reminders(self, category: str | None) -> AsyncIterator[Sequence[ReminderRow]]:
+        return
+        yield
+
+    async def index_of(self, key: int) -> tuple[int, list[tuple[bytes, int]]]:
+        return 0, []
+
+    async def reminder_events(self, key: int, upto: int) -> AsyncIterator[Sequence[tuple[int, int, Change]]]:
+        return
+        yield
 
     async def histories(self, upto: int, category: str) -> AsyncIterator[Sequence[tuple[int, Recorded]]]:
         for key, name in enumerate(self._names):

@@ -23,6 +23,8 @@ _ONE = {
     "keyed_replies": "keyed_reply",
     "snapshots": "snapshot",
     "owners": "owner",
+    "checkpoints": "checkpoint",
+    "reminders": "reminder",
     "events_replayed": "event_replayed",
     "snapshots_replayed": "snapshot_replayed",
 }

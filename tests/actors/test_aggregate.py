@@ -353,6 +353,10 @@ def empty_name() -> None:
     event("")
 
 
+def reserved_name() -> None:
+    event("holdfast.mine")
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -361,6 +365,7 @@ def empty_name() -> None:
         (badly_ordered_event, "non-default argument 'what'"),
         (nameless_event, "Nameless.*stable name"),
         (empty_name, "stable name"),
+        (reserved_name, "'holdfast.mine'.*Holdfast's own"),
     ],
     ids=lambda value: getattr(value, "__name__", "said"),
 )

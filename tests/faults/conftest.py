@@ -1,4 +1,4 @@
-"""What the tests of faults share is imported by name: `hf_disk` and `hf_story` here."""
+"""What the tests of faults share is imported by name: `hf_disk` and `hf_story` here, `reminder_fold` beside us."""
 
 import sys
 from pathlib import Path
@@ -7,6 +7,8 @@ import pytest
 from hypothesis.configuration import set_hypothesis_home_dir
 
 sys.path.insert(0, str(Path(__file__).parent))
+if (TESTS := str(Path(__file__).parents[1])) not in sys.path:
+    sys.path.append(TESTS)
 set_hypothesis_home_dir(Path(__file__).parents[2] / ".pytest_cache" / "hypothesis")
 
 from hf_disk import Disk  # noqa: E402

@@ -2,17 +2,26 @@
 
 The owner does what hosts do: after an append that was not acknowledged it forgets what it knew, loads the stream
 again and goes on from there. It remembers what it was told, and lets nothing but `JournalError` pass as a failure.
+Each command sets a reminder or takes one back, so that the index of those that are pending lives through it all too.
 """
 
 from dataclasses import dataclass, field
 
+import msgspec
+from reminder_fold import folded, indexed
+
 from holdfast.journal.errors import JournalError, JournalFailed, VersionConflict
 from holdfast.journal.records import Append, Appended, KeyedReply, Load, NewEvent, Snapshot, StreamId
+from holdfast.journal.reminders import SET
 from holdfast.journal.sqlite import SqliteStore
 from holdfast.journal.sqlite_file import SqliteOptions
 
 STREAMS = [StreamId("Account", name) for name in ("alice", "bob", "carol")]
-PAYLOAD = b"\x81\xa6amount\xc5\x05\x00" + b"x" * 1280
+
+
+def payload_of(number: int) -> bytes:
+    """That of a command's events: it sets a reminder, the next one of the same stream takes it back."""
+    return msgspec.msgpack.encode({"name": "renew", "due": number if number % 2 else None, "amount": b"x" * 1280})
 
 
 @dataclass
@@ -66,7 +75,8 @@ class Story:
         self.next += 1
         id = f"c{self.next}"
         events = tuple(
-            NewEvent(type="t", payload=PAYLOAD, command_id=id, recorded_at=self.next, reply=b"\x01") for _ in range(2)
+            NewEvent(type=type, payload=payload_of(self.next), command_id=id, recorded_at=self.next, reply=b"\x01")
+            for type in ("t", SET)
         )
         keys = (KeyedReply(key=id, fingerprint=b"f", version=at + 2, reply=b"\x01"),) if self.next % 3 == 0 else ()
         return Append(stream=stream, owner="host", epoch=self.epoch, expected_version=at, events=events, keys=keys)
@@ -101,7 +111,8 @@ class Story:
 
 
 async def recorded(path) -> list:
-    """Everything in the journal at `path`, read by a store that has just opened it."""
+    """Everything in the journal at `path`, read by a store that has just opened it. Its index of reminders is what
+    its events say."""
     store = SqliteStore(path, SqliteOptions(lock_wait_s=0.0, cache_mib=1))
     await store.open()
     try:
@@ -113,6 +124,7 @@ async def recorded(path) -> list:
             (loaded,) = await store.load([Load(stream=stream, schema="s")])
             assert loaded.head == version
             assert (loaded.snapshot.version if loaded.snapshot else 0) + len(loaded.events) == version
+        assert await indexed(store) == folded(events)
         return events
     finally:
         await store.close()
@@ -127,7 +139,7 @@ def check(events, told, refused=()) -> None:
         assert event.position == position, f"position {event.position} stands where {position} should"
         assert event.version == versions.get(event.stream, 0) + 1, f"{event.stream}: {event.version}"
         versions[event.stream] = event.version
-        assert event.payload == PAYLOAD
+        assert event.payload == payload_of(event.recorded_at)
         if event.version % 2 == 0:
             assert event.command_id not in found, f"{event.command_id} is there twice"
             found[event.command_id] = event.stream, event.version

@@ -155,7 +155,7 @@ async def test_a_program_goes_on_when_there_is_room_again(tmp_path, disk):
 CHILD = """
 import asyncio, os, resource, subprocess, sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], os.path.dirname(sys.argv[1])]
 from hf_story import Story, check, recorded
 from holdfast.journal.sqlite import SqliteStore
 from holdfast.journal.sqlite_file import SqliteOptions

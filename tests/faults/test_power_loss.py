@@ -12,7 +12,7 @@ import struct
 
 import pytest
 from hf_disk import acknowledged, image
-from hf_story import PAYLOAD, Story, check, recorded
+from hf_story import Story, check, payload_of, recorded
 
 from holdfast.journal.sqlite import SqliteStore
 from holdfast.journal.sqlite_file import SqliteOptions
@@ -56,10 +56,18 @@ async def test_a_loss_of_power_at_any_moment_leaves_a_journal_with_all_that_was_
         disk.log.clear()
 
 
+def moved(log):
+    """Whether the log that is in force has been moved into the file: a tear in it would take back what is there."""
+    begun = max(
+        (at for at, d in enumerate(log) if d.kind == "write" and d.path.endswith("-wal") and not d.offset), default=0
+    )
+    return any(done.kind == "write" and done.path.endswith("bank.db") for done in log[begun:])
+
+
 async def crashed(tmp_path, disk):
     """The files after a life that was cut off before its log was moved into the file, and what had been told."""
     log = await lived(tmp_path / "bank.db", disk)
-    end = max(place for place, done in enumerate(log) if done.kind == "told") + 1
+    end = max(place for place, done in enumerate(log) if done.kind == "told" and not moved(log[:place])) + 1
     folder = tmp_path / "crashed"
     folder.mkdir()
     image(log[:end], folder)
@@ -115,8 +123,9 @@ async def test_a_log_of_garbage_is_no_log(tmp_path, disk):
 
 def test_the_tears_of_these_tests_fall_inside_what_an_event_is():
     """An event fills more than a sector and less than a page: a torn page is a torn event."""
-    assert 512 < len(PAYLOAD) < 4096
-    assert re.fullmatch(rb"\x81.*x+", PAYLOAD, re.DOTALL)
+    for number in (1, 2):
+        assert 512 < len(payload_of(number)) < 4096
+        assert re.fullmatch(rb"\x83.*x+", payload_of(number), re.DOTALL)
 
 
 @pytest.mark.parametrize("pages", [1, 3])

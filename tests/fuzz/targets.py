@@ -26,6 +26,7 @@ from holdfast.journal.codec import Codec, CodecError, decode_plain, encode_canon
 from holdfast.journal.errors import CorruptRecord, JournalError, JournalUrlError
 from holdfast.journal.memory import MemoryStore
 from holdfast.journal.records import Append, NewEvent, Recorded, StreamId
+from holdfast.journal.reminders import NAME_OF_REMINDER_BYTES_MAX, change_of
 from holdfast.journal.rows import read_event, read_keyed, read_snapshot
 from holdfast.journal.server import JournalServer
 from holdfast.journal.url import JournalUrl
@@ -218,6 +219,22 @@ def rows(data: bytes) -> None:
     assert all(isinstance(version, int) for version in versions)
 
 
+def reminders(data: bytes) -> None:
+    """A name and a time that every column holds, or `CodecError`; and it is what a plain reader of the map reads, if
+    that one can: what else is in it is not looked at here."""
+    try:
+        change = change_of(data)
+    except CodecError:
+        return
+    assert 0 < len(change.name.encode()) <= NAME_OF_REMINDER_BYTES_MAX
+    assert change.due is None or abs(change.due) < 1 << 63
+    try:
+        said = decode_plain(data)
+    except CodecError:
+        return
+    assert (said["name"], said.get("due")) == change
+
+
 def url(data: bytes) -> None:
     """A journal's URL that says the same when it is written out, or `JournalUrlError`."""
     text = data.decode(errors="replace")
@@ -260,5 +277,5 @@ def fingerprints(data: bytes) -> None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
-    for target in (answers, codec, events, fingerprints, ids, metadata, requests, rows, snapshot, url)
+    for target in (answers, codec, events, fingerprints, ids, metadata, reminders, requests, rows, snapshot, url)
 }

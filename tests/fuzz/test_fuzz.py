@@ -15,7 +15,21 @@ from targets import CODECS, TARGETS
 CORPUS = Path(__file__).parent / "corpus"
 FOUND = sorted(path for path in CORPUS.glob("*/*") if path.is_file())
 
-NAMES = ["tree", "value", "at", "$str", "$Decimal", "$UUID", "amount", "currency", "children", "by_colour", "money"]
+NAMES = [
+    "tree",
+    "value",
+    "at",
+    "$str",
+    "$Decimal",
+    "$UUID",
+    "amount",
+    "currency",
+    "children",
+    "by_colour",
+    "money",
+    "name",
+    "due",
+]
 TEXTS = ["EUR", "RED", "DEEP", "1.5", "NaN", "sNaN", "1e999999", "P1D", "0001-01-01T00:00:00+23:59", "24:00:00"]
 numbers = st.integers(-(2**63), 2**64 - 1) | st.floats()
 leaves = st.none() | st.booleans() | numbers | st.text(max_size=8) | st.binary(max_size=8) | st.sampled_from(TEXTS)

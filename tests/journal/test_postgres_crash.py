@@ -5,12 +5,15 @@ import contextlib
 import random
 from collections import Counter
 
+import msgspec
 import postgres_server
 import pytest
+from reminder_fold import folded, indexed
 
 from holdfast.journal.client import JournalClient
 from holdfast.journal.errors import JournalUnavailable
 from holdfast.journal.records import Append, Appended, NewEvent, StreamId
+from holdfast.journal.reminders import SET
 from holdfast.journal.server import JournalServer
 from holdfast.journal.url import open_store
 
@@ -51,7 +54,9 @@ class Workload:
         stream, version = StreamId("Account", f"a{number}"), 0
         while not self.over:
             ids = [f"{number}.{version + n}" for n in range(1, chance.randint(1, 3) + 1)]
-            events = tuple(NewEvent(type="t", payload=b"x" * 200, command_id=id, recorded_at=0) for id in ids)
+            reminder = {"name": "renew", "due": chance.choice((None, version)), "more": b"x" * 200}
+            payload = msgspec.msgpack.encode(reminder)
+            events = tuple(NewEvent(type=SET, payload=payload, command_id=id, recorded_at=0) for id in ids)
             append = Append(stream=stream, owner="host", epoch=self.epoch, expected_version=version, events=events)
             appended = await self.client.append(append)
             assert appended.version == version + len(ids), "what was sent again was written again"
@@ -110,7 +115,9 @@ async def working(store, seed):
                 yield work
             finally:
                 work.over = True
-        judge(await recorded(store), work.acknowledged)
+        events = await recorded(store)
+        judge(events, work.acknowledged)
+        assert await indexed(store) == folded(events), "the index of reminders parted from the events"
     finally:
         await server.stop()
 

@@ -6,15 +6,21 @@ import sys
 from pathlib import Path
 
 import pytest
+from reminder_fold import folded, indexed
 
 APPEND = """
 import asyncio, sys
+import msgspec
 from holdfast.journal.records import Append, Appended, NewEvent, StreamId
 from holdfast.journal.sqlite import SqliteStore
 
 def append(number, epoch, version):
     ids = [f"{number}.{version}.{n}" for n in range(3)]
-    events = tuple(NewEvent(type="t", payload=b"x" * 500, command_id=id, recorded_at=0) for id in ids)
+    reminder = {"name": "renew", "due": version if version % 2 else None, "more": b"x" * 500}
+    payload, types = msgspec.msgpack.encode(reminder), ("t", "holdfast.reminder.set", "t")
+    events = tuple(
+        NewEvent(type=type, payload=payload, command_id=id, recorded_at=0) for type, id in zip(types, ids, strict=True)
+    )
     stream = StreamId("Account", str(number))
     return Append(stream=stream, owner="host", epoch=epoch, expected_version=version, events=events)
 
@@ -55,14 +61,16 @@ async def test_everything_acknowledged_survives_kill_9(file, acknowledged):
         listed = await store.list_streams()
         assert {found for _, found in listed} == {head // 10}
         assert head // 10 >= version
-        after, seen = 0, 0
+        after, seen, events = 0, 0, []
         while page := await store.read_all(after=after):
             for event in page:
                 seen += 1
                 number, at, n = map(int, event.command_id.split("."))
                 assert (event.position, event.version, event.stream.id) == (seen, at + n + 1, str(number))
             after = page[-1].position
+            events += page
         assert seen == head
+        assert await indexed(store) == folded(events), "the index of reminders parted from the events"
     with file.raw() as raw:
         assert raw.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 

@@ -130,6 +130,8 @@ async def test_a_good_journal_is_found_good_and_all_of_it_was_looked_at(file):
         "keyed_replies": 2,
         "snapshots": 4,
         "owners": 1,
+        "checkpoints": 0,
+        "reminders": 0,
         "events_replayed": 24,
         "snapshots_replayed": 4,
     }

@@ -97,6 +97,8 @@ async def test_a_good_journal_is_found_good_and_stays_as_it_is(journal, monkeypa
         "keyed_replies": 2,
         "snapshots": 2,
         "owners": 1,
+        "checkpoints": 0,
+        "reminders": 0,
         "events_replayed": 9,
         "snapshots_replayed": 0,  # they are of another schema
     }

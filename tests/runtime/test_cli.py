@@ -73,7 +73,8 @@ def test_a_good_journal_ends_with_status_0(url):
     """And says what was looked at."""
     result = run(url)
     assert result.exit_code == 0, result.output
-    assert "up to position 2: 2 events; as of now: 2 streams, 0 keyed replies, 0 snapshots, 1 owner\n" in result.stdout
+    assert "up to position 2: 2 events; as of now: 2 streams, 0 keyed replies, 0 snapshots, 1 owner, " in result.stdout
+    assert "1 owner, 0 checkpoints, 0 reminders\nno problem found" in result.stdout
     assert result.stdout.endswith("no problem found\n")
     assert not result.stderr
 

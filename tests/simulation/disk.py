@@ -21,10 +21,12 @@ from holdfast.journal.memory import MemoryStore
 from holdfast.journal.records import (
     Append,
     Appended,
+    Checkpoint,
     Load,
     Loaded,
     Recorded,
     Registration,
+    Reminder,
     Snapshot,
     StoredReply,
     StoreStatistics,
@@ -204,6 +206,9 @@ class SimulatedStore(Store):
     async def save_snapshots(self, batch: Sequence[Snapshot], *, keep: int = 2) -> None:
         await self._write("save_snapshots", list(batch), keep=keep)
 
+    async def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        await self._write("save_checkpoint", checkpoint)
+
     # Reading
 
     async def confirm(self, owner: str, epoch: int) -> None:
@@ -237,6 +242,17 @@ class SimulatedStore(Store):
 
     async def list_snapshots(self, stream: StreamId) -> list[Snapshot]:
         found: list[Snapshot] = await self._read(lambda image: image.list_snapshots(stream))
+        return found
+
+    async def find_checkpoint(self, name: str) -> int:
+        return int(await self._read(lambda image: image.find_checkpoint(name)))
+
+    async def due_reminders(
+        self, *, category: str, until: int, limit: int = 1000, after: Reminder | None = None
+    ) -> list[Reminder]:
+        found: list[Reminder] = await self._read(
+            lambda image: image.due_reminders(category=category, until=until, limit=limit, after=after)
+        )
         return found
 
     async def list_streams(
