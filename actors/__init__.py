@@ -4,6 +4,7 @@ from holdfast.actors import Aggregate, Rejected, command, event, on, query
 """
 
 from .aggregate import Aggregate, command, event, on, query
+from .clock import VirtualClock
 from .context import Context
 from .errors import (
     AggregateError,
@@ -21,6 +22,7 @@ from .errors import (
     UnhandledEvent,
     UnknownCommand,
 )
+from .reminders import PendingReminder, ReminderCancelled, ReminderFired, ReminderSet
 
 __all__ = [
     "Aggregate",
@@ -35,10 +37,15 @@ __all__ = [
     "NotInCommand",
     "NotSerializable",
     "Overloaded",
+    "PendingReminder",
     "Rejected",
+    "ReminderCancelled",
+    "ReminderFired",
+    "ReminderSet",
     "StateChangedOutsideHandler",
     "UnhandledEvent",
     "UnknownCommand",
+    "VirtualClock",
     "command",
     "event",
     "on",

@@ -13,10 +13,12 @@
             self.balance += event.amount
 
 A live instance keeps its fields and four names of ours (`_id`, `_version`, `_unit`, `_handling`) in its
-`__dict__`. Users may have fields called `id`, `version`, `aggregate` or `context`: nothing in here relies on
-those.
+`__dict__`, and a fifth, `_reminders`, while it has any. Users may have fields called `id`, `version`, `aggregate`,
+`context`, `remind` or `timer`: nothing in here relies on those.
 """
 
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
 from .commands import command, query
@@ -28,6 +30,8 @@ from .fields import own_fields
 from .handlers import on
 from .options import ClassKeywords, Options
 from .place import defining_frame, place_of
+from .reminders import Missed, PendingReminder, ReminderCancelled, ReminderCommand, pending_in, planned
+from .timers import timer_planned
 
 if TYPE_CHECKING:
     from .unit import Unit
@@ -93,6 +97,99 @@ class Aggregate:
 
         What is called carries this command's correlation id, and its command id as the cause."""
         return self.__unit("aggregate()").reach(type, id)
+
+    def remind(
+        self,
+        name: str,
+        *,
+        command: ReminderCommand,
+        at: datetime | None = None,
+        after: timedelta | None = None,
+        every: timedelta | None = None,
+        cron: str | None = None,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        missed: Missed = "once",
+        jitter: timedelta | None = None,
+    ) -> datetime:
+        """Have `command` (`Offer.expire`, `self.expire` or `"expire"`) sent to this aggregate later, in memory or not.
+        It is set with the command's events, or, when that raises, not at all; one of the same name is replaced.
+        Returns when it is due.
+
+        When: `at` a time (with a time zone), `after` a while from `self.context.now`, again and again `every` so often
+        (from one interval on, or from `at` or `after` on), or by `cron`, five fields in UTC. The times of what repeats
+        do not drift. `jitter`: up to so much later, drawn anew for each time; it spreads what would come all at once.
+
+        It fires once: with the events of its command, or not yet. What fell due while everything was down fires when it
+        is up again, by `missed`: `"once"`, for however many times, and goes on with the first after now; `"all"`, once
+        for each, in order; `"skip"`, what is more than a minute late (or than `every`, if that is shorter) is recorded,
+        and not run. A command that is rejected, or fails in a way that sending it again would not mend, has had its
+        turn.
+
+        Raises `ValueError` for times that make no sense together, `TypeError` for what is no command of this aggregate
+        or arguments that it does not take, `NotSerializable` for arguments that MessagePack does not bring back as they
+        are, `NotInCommand`."""
+        unit = self.__unit("remind()")
+        unit.check_changes("remind()")
+        event = planned(
+            unit,
+            name,
+            at=at,
+            after=after,
+            every=every,
+            cron=cron,
+            command=command,
+            args=args,
+            kwargs=kwargs,
+            missed=missed,
+            jitter=jitter,
+        )
+        unit.emit(event)
+        return pending_in(self)[name].due
+
+    def cancel_reminder(self, name: str) -> bool:
+        """Have nothing pending under this name, with the command's events or not at all. False: nothing was.
+
+        One that is just being fired is fired before this command, or not at all. Raises `NotInCommand`."""
+        unit = self.__unit("cancel_reminder()")
+        unit.check_changes("cancel_reminder()")
+        if name not in pending_in(self):
+            return False
+        unit.emit(ReminderCancelled(name))
+        return True
+
+    @property
+    def pending_reminders(self) -> Mapping[str, PendingReminder]:
+        """What reminders are pending, by name, those that the running command has set included. It shows what is
+        pending at any time, and cannot be written to."""
+        return pending_in(self)
+
+    def timer(
+        self,
+        name: str,
+        *,
+        command: ReminderCommand,
+        after: timedelta | None = None,
+        every: timedelta | None = None,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Have `command` sent to this aggregate `after` a while, and again `every` so often, as long as it stays in
+        memory. It costs no write, and is gone when the aggregate leaves memory for whatever reason: what must happen is
+        a reminder. One of the same name is replaced. It is set when the command is done; not if that raises.
+
+        The command stands in the mailbox like any other. If it is rejected or fails, or there is no room, the log says
+        so, and what repeats goes on; a time that comes while the last call is not answered yet is left out. A pending
+        timer does not keep the aggregate in memory. The calls that it makes do, as any call does for a while: one that
+        repeats more often than `idle_s` keeps it there.
+
+        Raises `ValueError`, `TypeError`, `NotInCommand`."""
+        unit = self.__unit("timer()")
+        unit.set_timer(name, timer_planned(unit, name, after, every, command, args, kwargs))
+
+    def cancel_timer(self, name: str) -> None:
+        """Have no timer of this name when the command is done. Raises `NotInCommand`."""
+        self.__unit("cancel_timer()").set_timer(name, None)
 
     def __unit(self, what: str) -> "Unit":
         state = self.__dict__

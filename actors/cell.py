@@ -19,7 +19,7 @@ A crash here loses nothing that was answered: what was held was never told to an
 import asyncio
 import enum
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Protocol, TypeAlias
 
 from holdfast.journal.codec import CodecError
@@ -47,6 +47,7 @@ from .hydrate import hydrate
 from .limits import HostLimits
 from .permits import Permits
 from .snapshots import SnapshotWriter
+from .timers import TimerPlan
 from .unit import CALLER, Context, Peers, Unit
 
 __all__ = ["Cell", "Phase", "Surroundings"]
@@ -98,6 +99,14 @@ class Surroundings(Protocol):
 
     def refuse_overload(self, call: Call, what: str, limit: int) -> None:
         """Answer a call for which there is no room."""
+        ...
+
+    def set_timers(self, cell: "Cell", wishes: "Mapping[str, TimerPlan | None]") -> None:
+        """A command is done that has set, or cancelled (None), these timers."""
+        ...
+
+    def forget_timers(self, cell: "Cell") -> None:
+        """The state that set this cell's timers never was."""
         ...
 
     def has_pending(self, cell: "Cell") -> None:
@@ -311,7 +320,7 @@ class Cell:
             # Its caller has gone. Not starting it is the one thing that is certainly what they were told.
             self._refuse_late(call)
             return
-        command = self.host.definition.commands.get(call.method)
+        command = self.host.definition.served.get(call.method)
         is_query = command is not None and command.is_query
         if (call.keyed or call.maybe_executed) and not is_query and not self._is_new(call, command):
             return
@@ -379,7 +388,7 @@ class Cell:
             self.host.counters.expired += 1
             late = DeadlineExceeded(f"{self.name}.{call.method}", call.timeout_s, DeadlineExceeded.UNKNOWN)
             self.gate.hold(call, Kind.ERROR, self.host.pack(late))
-            if self.host.definition.commands[call.method].is_async:
+            if self.host.definition.served[call.method].is_async:
                 self._recover()
             else:  # a query that was being confirmed: it has left the state as it was
                 self._drain()
@@ -497,6 +506,8 @@ class Cell:
             if gate.in_flight is None:
                 host.has_pending(self)
         gate.hold(call, Kind.DONE, reply)
+        if unit.timers is not None:
+            host.set_timers(self, unit.timers)
         if events and self.version - self._snapshot_version >= host.definition.options.snapshot_every:
             self._take_snapshot()
 
@@ -599,6 +610,7 @@ class Cell:
     def _drop(self, error: BaseException) -> None:
         """An append was not acknowledged: nothing that depends on it may be told to anybody."""
         log.warning("%r: an append failed, reading the journal again: %s", self, error)
+        self.host.forget_timers(self)
         packed = self.host.pack(error) if isinstance(error, NOTHING_WRITTEN) else None
         self._forget_tentative(
             # Of one that comes again, an earlier append that nobody answered may still be on its way to the disk.

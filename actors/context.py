@@ -26,7 +26,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     `command_id`: generated, or the caller's idempotency key if `keyed`. `correlation_id`: of the first command of
     the chain. `causation_id`: of the command that sent this one; empty when a client did. `recorded_at`: µs since
     1970 UTC. `chain`: the aggregates that wait for this command, outermost first, this one last.
-    `maybe_executed`: an earlier attempt's outcome was unknown.
+    `maybe_executed`: an earlier attempt's outcome was unknown. `sends_as`: what the ids of commands that this one sends
+    are made from, where that is not its own id.
     """
 
     command_id: str
@@ -37,6 +38,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     chain: tuple[str, ...] = ()
     keyed: bool = False
     maybe_executed: bool = False
+    sends_as: str = ""
 
     @property
     def now(self) -> datetime:

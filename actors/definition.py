@@ -30,15 +30,18 @@ from .handlers import handled_by
 from .likeness import difference
 from .options import Options
 from .place import place_of, visible_names
+from .reminders import HANDLERS, carry, holdfast_fire, holdfast_fired, uncarried
+from .timers import holdfast_ring
 
 if TYPE_CHECKING:
     from .aggregate import Aggregate
 
-__all__ = ["CommandSpec", "Definition", "EventSpec", "check_class", "definition_of"]
+__all__ = ["SYSTEM_COMMANDS", "CommandSpec", "Definition", "EventSpec", "check_class", "definition_of"]
 
 Names: TypeAlias = Mapping[str, Any]
 
-RESERVED = frozenset({"emit", "_id", "_version", "_unit", "_handling"})
+RESERVED = frozenset({"emit", "_id", "_version", "_unit", "_handling", "_reminders"})
+OUR_PREFIX = "holdfast_"
 UNUSABLE = frozenset({"__init__", "__new__", "__slots__", "__setattr__", "__delattr__", "__getattribute__"})
 
 
@@ -77,7 +80,11 @@ class CommandSpec:
 
 
 class Definition:
-    """One aggregate type: its commands, its events, its state. Immutable; not picklable; see `definition_of`."""
+    """One aggregate type: its commands, its events, its state. Immutable; not picklable; see `definition_of`.
+
+    `commands`, `events`: those that its users wrote. `served`, `applied`, `events_by_name`: these and our own, which no
+    reference has.
+    """
 
     def __init__(self, cls: "type[Aggregate]", frame: FrameType | None = None) -> None:
         """`frame`: where the class statement is being executed, while it is. Raises `DefinitionError`, and
@@ -90,9 +97,11 @@ class Definition:
         _check_overrides(cls)
         names = visible_names(frame, cls)
         self.commands = self._read_commands(names)
+        self.served = {**self.commands, **SYSTEM_COMMANDS}
         self._state = State(cls, names, frame)
         self.events = self._read_events(names)
-        self.events_by_name = {spec.name: spec for spec in self.events.values()}
+        self.applied = {**self.events, **SYSTEM_EVENTS}
+        self.events_by_name = {spec.name: spec for spec in self.applied.values()}
         if not self.options.abstract:
             self._check_emits()
 
@@ -140,22 +149,23 @@ class Definition:
             state["_handling"] = False
 
     def encode_state(self, instance: "Aggregate") -> bytes:
-        """The fields as MessagePack: a snapshot's payload. Raises `CodecError`."""
-        return self._state.encode(instance.__dict__)
+        """The fields, and what reminders are pending, as MessagePack: a snapshot's payload. Raises `CodecError`."""
+        return carry(self._state.encode(instance.__dict__), instance)
 
     def restore(self, instance: "Aggregate", payload: bytes, version: int = 0) -> None:
-        """Put the fields of a snapshot taken at `version` into a new instance. Raises `CodecError`."""
-        instance.__dict__.update(self._state.decode(payload))
+        """Put what a snapshot taken at `version` holds into a new instance. Raises `CodecError`."""
+        instance.__dict__.update(self._state.decode(uncarried(payload, instance)))
         instance.__dict__["_version"] = version
 
     def same_state(self, one: "Aggregate", other: "Aggregate") -> bool:
-        """Whether all fields are equal, types included."""
+        """Whether all fields and pending reminders are equal, types included."""
         return not self.state_difference(one, other)
 
     def state_difference(self, one: "Aggregate", other: "Aggregate") -> str:
-        """Where the fields of two instances part, in words; empty if nowhere."""
+        """Where the fields and pending reminders of two instances part, in words; empty if nowhere."""
         values, others = one.__dict__, other.__dict__
-        return next(filter(None, (difference(values[n], others[n], n) for n in self._state.fields)), "")
+        apart = next(filter(None, (difference(values[n], others[n], n) for n in self._state.fields)), "")
+        return apart or difference(values.get("_reminders", {}), others.get("_reminders", {}), "reminders")
 
     # -- fingerprints --------------------------------------------------------------------------------------------
 
@@ -164,8 +174,9 @@ class Definition:
         """Of a snapshot: equal if the same events make the same state. It covers the structure of the state, its
         first values and the handlers, so that a corrected handler replays instead of trusting what the old one
         made."""
-        handlers = self._with_methods(self.events_by_name[name].handler for name in sorted(self.events_by_name))
-        events = [self.events_by_name[name].type for name in sorted(self.events_by_name)]
+        own = sorted(self.events.values(), key=lambda spec: spec.name)
+        handlers = self._with_methods(spec.handler for spec in own)
+        events = [spec.type for spec in own]
         start = self.encode_state(self.new(""))
         made = behaviour_of(*handlers, *events, module=self.type.__module__)
         return digest(f"{self._state.codec.schema} {start.hex()} {made}".encode())
@@ -174,6 +185,11 @@ class Definition:
     def code(self) -> str:
         """Of everything that this aggregate does; another one means that running hosts are out of date."""
         return digest(f"{self.schema} {behaviour_of(self.type, module=self.type.__module__)}".encode())
+
+    @functools.cached_property
+    def uses_reminders(self) -> bool:
+        """Whether the code of any of its methods mentions `remind`. What functions beside the class do is not seen."""
+        return any("remind" in names_in(code) for thing in self._attributes.values() for code in codes_of(thing))
 
     def _with_methods(self, functions: Iterable[Callable[..., Any]]) -> list[Any]:
         """These, and the methods and properties of the class that they use, and those that these use."""
@@ -202,19 +218,8 @@ class Definition:
         return {name: self._command_spec(name, command, names) for name, command in commands.items()}
 
     def _command_spec(self, name: str, command: Command[..., Any, Any], names: Names) -> CommandSpec:
-        function = command.function
-        signature = inspect.signature(function)
-        parameters = list(signature.parameters.values())[1:]
-        return CommandSpec(
-            name=name,
-            function=function,
-            is_query=command.is_query,
-            is_async=inspect.iscoroutinefunction(function),
-            reply=PLAIN_REPLY if command.is_query else self._reply_codec(name, function, names),
-            owner=self.type.__name__,
-            signature=signature.replace(parameters=parameters),
-            positional=_positional(parameters),
-        )
+        reply = PLAIN_REPLY if command.is_query else self._reply_codec(name, command.function, names)
+        return _spec_of(name, command.function, reply, self.type.__name__, is_query=command.is_query)
 
     def _reply_codec(self, name: str, function: Any, names: Names) -> Codec[Any]:
         what = f"reply of {self.type.__name__}.{name}"
@@ -246,6 +251,8 @@ class Definition:
         if name is None:
             problem = f"@on takes event classes, and {getattr(event, '__name__', repr(event))} is none"
             raise self._error(method, f'{problem}; is @event("…") missing?', function)
+        if event in SYSTEM_EVENTS:
+            raise self._error(method, f"{event.__name__} is an event of our own, and is applied already", function)
         self._check_handler(method, function)
         try:
             return EventSpec(name=name, type=event, codec=event_codec(event, names), handler=function)
@@ -291,7 +298,22 @@ class Definition:
         return DefinitionError(f"{self.type.__qualname__}.{name}", problem, place)
 
 
-PLAIN_REPLY = Codec[Any](Any, "reply")
+def _spec_of(
+    name: str, function: Callable[..., Any], reply: Codec[Any], owner: str, *, is_query: bool = False
+) -> CommandSpec:
+    signature = inspect.signature(function)
+    parameters = list(signature.parameters.values())[1:]
+    return CommandSpec(
+        name=name,
+        function=function,
+        is_query=is_query,
+        is_async=inspect.iscoroutinefunction(function),
+        reply=reply,
+        owner=owner,
+        signature=signature.replace(parameters=parameters),
+        positional=_positional(parameters),
+    )
+
 
 _definitions: WeakKeyDictionary[type, Definition] = WeakKeyDictionary()
 _building = threading.RLock()
@@ -342,6 +364,9 @@ def _check_names(cls: type, frame: FrameType | None) -> None:
             value = vars(base).get(name)
             if name in RESERVED:
                 raise DefinitionError(f"{cls.__qualname__}.{name}", "this name is ours", place_of(cls, frame))
+            if name.startswith(OUR_PREFIX):
+                problem = f"names that start with {OUR_PREFIX!r} are ours"
+                raise DefinitionError(f"{cls.__qualname__}.{name}", problem, place_of(cls, frame))
             if name in UNUSABLE and base.__module__ != "typing":
                 problem = "an aggregate starts from the defaults of its fields, and changes by events only"
                 raise DefinitionError(f"{cls.__qualname__}.{name}", problem, place_of(value or cls, frame))
@@ -373,3 +398,18 @@ def _positional(parameters: Sequence[inspect.Parameter]) -> range:
         return range(0)
     required = sum(p.default is inspect.Parameter.empty for p in places)
     return range(required, len(places) + 1)
+
+
+PLAIN_REPLY = Codec[Any](Any, "reply")
+
+SYSTEM_EVENTS: Mapping[type, EventSpec] = {
+    event: EventSpec(name=str(event_name(event)), type=event, codec=event_codec(event, {}), handler=handler)
+    for event, handler in HANDLERS.items()
+}
+"""Events that every aggregate applies."""
+
+SYSTEM_COMMANDS: Mapping[str, CommandSpec] = {
+    function.__name__: _spec_of(function.__name__, function, PLAIN_REPLY, "Aggregate")
+    for function in (holdfast_fire, holdfast_fired, holdfast_ring)
+}
+"""Commands that every aggregate carries out and no reference has."""

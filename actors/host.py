@@ -8,10 +8,11 @@ Before this: the transport delivered a batch of calls. After this: their answers
 
 import asyncio
 import dataclasses
+import itertools
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import islice, takewhile
 from typing import Any
@@ -24,6 +25,7 @@ from holdfast.journal.records import StreamId
 
 from .calls import Answer, Call, CallWire, Kind
 from .cell import Cell, Phase
+from .clock import MACHINE, Clock
 from .counters import Counters
 from .definition import Definition
 from .errors import CallCycle, Overloaded
@@ -31,11 +33,15 @@ from .limits import HostLimits
 from .permits import Permits
 from .session import Session
 from .snapshots import SnapshotWriter
+from .timers import RING, TimerPlan, Timers
 from .unit import Peers
 
 __all__ = ["Host", "HostStatistics"]
 
 log = logging.getLogger(__name__)
+
+TIMER_TIMEOUT_S = 30.0
+"""Seconds that a command which a timer sends may take, waiting included."""
 
 SWEPT_MAX = 500
 """Aggregates that are sent out of memory in one turn of the event loop."""
@@ -80,17 +86,22 @@ class Host:
         limits: HostLimits | None = None,
         pack: Callable[[Any], Any] = lambda value: value,
         now: Callable[[], float] = time.monotonic,
-        wall: Callable[[], int] = time.time_ns,
+        wall: Callable[[], int] | None = None,
+        clock: Clock = MACHINE,
         on_gone: Callable[[], None] = lambda: None,
         exits_when_empty: bool = False,
     ) -> None:
         """`incarnation`: unique to this process's life of the name. `pack`: makes values ready for the way.
+        `clock`: what timers go by, and the time of commands unless `wall`, in ns since 1970 UTC, says another.
         `on_gone`: called once, when this host must not serve any more. `exits_when_empty`: it is there for a single
         aggregate, and ends when that leaves memory."""
         self.owner, self.incarnation, self.definition, self.journal = name, incarnation, definition, journal
         self.epoch = 0
         self.peers, self.limits, self.pack = peers, limits or HostLimits(), pack
-        self.now, self._wall, self._on_gone = now, wall, on_gone
+        self.now, self._on_gone = now, on_gone
+        self._now_us = clock.now_us if wall is None else lambda: wall() // 1000
+        self._timers = Timers(clock, self._ring)
+        self._rings = itertools.count(1)
         self.counters = Counters()
         self.permits = Permits(self.limits.hydrations_max)
         self.snapshots = SnapshotWriter(
@@ -194,6 +205,19 @@ class Host:
         # Where nothing is packed, each caller raises one of its own: a traceback grows wherever an exception is raised.
         call.resolve(call, Kind.ERROR, Overloaded(what, limit) if isinstance(packed, Overloaded) else packed)
 
+    def _ring(self, cell: Cell, plan: TimerPlan, answered: Callable[[], None]) -> None:
+        """A timer of a live cell is due: its call stands in the mailbox like any other."""
+
+        def resolve(call: Call, kind: Kind, value: Any) -> None:
+            answered()
+            if kind is not Kind.DONE:
+                log.info("%r: the command of timer %r was not done: %s", cell, plan.name, kind.name)
+
+        command_id = f"{self.incarnation}-timer-{next(self._rings)}"
+        args = (plan.name, plan.command, plan.args, plan.kwargs)
+        wire: CallWire = (0, cell.stream.id, RING, args, {}, command_id, False, False, TIMER_TIMEOUT_S, None)
+        self._deliver(Call(wire, self.now(), resolve))
+
     def _serves_none_of(self, calls: Sequence[CallWire]) -> bool:
         if not self._closing:
             return self._gone
@@ -212,7 +236,15 @@ class Host:
 
     def recorded_at(self) -> int:
         """The wall clock, in µs since 1970 UTC."""
-        return self._wall() // 1000
+        return self._now_us()
+
+    def set_timers(self, cell: Cell, wishes: Mapping[str, TimerPlan | None]) -> None:
+        """A command is done that has set, or cancelled (None), these timers."""
+        self._timers.take(cell, wishes)
+
+    def forget_timers(self, cell: Cell) -> None:
+        """The state that set this cell's timers never was."""
+        self._timers.forget(cell)
 
     def has_pending(self, cell: Cell) -> None:
         """Append for this cell at the end of this turn of the loop, together with all others."""
@@ -253,6 +285,7 @@ class Host:
     def left(self, cell: Cell, later: list[Call]) -> None:
         """The cell holds nothing any more and is forgotten; calls that came too late for it want a successor."""
         del self._cells[cell.stream.id]
+        self._timers.forget(cell)
         self._leaving.discard(cell)
         self._live -= 1
         self._admit_waiting()
@@ -363,6 +396,7 @@ class Host:
         self._entrance.clear()
         self._leaving.clear()
         self._live = 0
+        self._timers.close()
         self.snapshots.close()
         for cell in cells:
             cell.abandon()

@@ -9,12 +9,19 @@ a snapshot; so state that was changed outside a handler, also inside a list, is 
 replies and state that do not survive MessagePack. These checks fail as `AssertionError`s that say what differs.
 
 An async command runs to its end inside `.when`; in a test that is async itself, await the outcome.
+
+Time passes when the test says so, and with it reminders and timers fire, each at its own time and in order:
+
+    outcome = given(Offer, at=NOON).when.make()
+    assert outcome.reminders["expire"].due == NOON + timedelta(days=30)
+    assert outcome.later(timedelta(days=31)).events == [Expired()]
 """
 
 import asyncio
 import inspect
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar, cast
 
 from holdfast.journal.codec import CodecError
@@ -22,10 +29,13 @@ from holdfast.journal.errors import HoldfastError
 from holdfast.journal.records import Recorded, StreamId
 
 from .aggregate import Aggregate
+from .clock import moment_of
 from .context import Context
-from .definition import CommandSpec, Definition, EventSpec, definition_of
+from .definition import SYSTEM_COMMANDS, CommandSpec, Definition, EventSpec, definition_of
 from .errors import Rejected, UnhandledEvent, UnknownCommand
 from .likeness import difference
+from .reminders import FIRE, GAVE_UP, HANDLERS, PendingReminder, pending_in
+from .timers import TimerPlan
 from .unit import Unit
 
 __all__ = ["DoesNotSurvive", "Given", "NotFromEvents", "Outcome", "When", "given"]
@@ -71,9 +81,10 @@ class Given(Generic[A]):
         peers: "_Peers",
         at: datetime | None,
         metadata: Mapping[str, Any],
+        timers: "Mapping[str, _Set] | None" = None,
     ) -> None:
         self.definition, self.history, self.peers = definition, list(history), peers
-        self._id, self._at, self._metadata = id, at, metadata
+        self._id, self._at, self._metadata, self._timers = id, at, metadata, dict(timers or {})
 
     def __repr__(self) -> str:
         return f"<given {self.definition.category}<{self._id}@{self.version}>>"
@@ -95,8 +106,66 @@ class Given(Generic[A]):
 
     @property
     def events(self) -> list[Any]:
-        """All that has happened, oldest first."""
+        """All that has happened, oldest first, what became of reminders included."""
         return [spec.codec.decode(payload) for spec, payload in self.history]
+
+    @property
+    def now_us(self) -> int:
+        """The time of the next command, in µs since 1970 UTC."""
+        return 0 if self._at is None else int(self._at.timestamp() * 1_000_000)
+
+    @property
+    def reminders(self) -> Mapping[str, PendingReminder]:
+        """What is pending, by name."""
+        return pending_in(self.state)
+
+    @property
+    def timers(self) -> Mapping[str, TimerPlan]:
+        """What timers run, by name."""
+        return {name: timer.plan for name, timer in self._timers.items()}
+
+    def at(self, moment: datetime) -> "Given[A]":
+        """The same aggregate, at another time; nothing has fired in between."""
+        return self._with(at=moment)
+
+    def later(self, by: timedelta, *, down: bool = False) -> "Outcome[A]":
+        """Let time pass, and everything fire that is due on the way, each at its own time. `down`: as if nothing had
+        run meanwhile, so that what fell due is late, and timers are gone. The outcome has all events that were emitted,
+        and the first exception that a command was over with. In an async test, await it."""
+        until_us = self.now_us + by // timedelta(microseconds=1)
+        start = self._with(at=moment_of(until_us), timers={}) if down else self
+        return _waited(lambda: _pass(start, until_us))
+
+    def due(self) -> "Outcome[A]":
+        """Go on to whatever is due next, and fire that. In an async test, await the outcome."""
+        return _waited(lambda: _pass(self, None))
+
+    def next_due(self) -> tuple[int, str, bool] | None:
+        """When, in µs, what is due next, and whether it is a timer."""
+        waiting = [(pending.due_us, name, False) for name, pending in self.reminders.items()]
+        return min(waiting + [(timer.due_us, name, True) for name, timer in self._timers.items()], default=None)
+
+    async def fired(self, due_us: int, name: str, is_timer: bool) -> "Outcome[A]":
+        """What it does when it is time."""
+        here = self.at(moment_of(max(due_us, self.now_us)))
+        if is_timer:
+            timers = dict(self._timers)
+            plan = timers.pop(name).plan
+            if plan.every_s is not None:
+                timers[name] = _Set(due_us + round(plan.every_s * 1e6), plan)
+            here = here._with(timers=timers)
+            run = _Run(here, self.definition.commands[plan.command], plan.args, plan.kwargs)
+            return await run.finish_async() if run.command.is_async else run.finish()
+        outcome = await _Run(here, SYSTEM_COMMANDS[FIRE], (name, due_us), {}).finish_async()
+        if outcome.rejection is None:
+            return outcome
+        problem = f"{type(outcome.rejection).__name__}: {outcome.rejection}"
+        over = _Run(here, SYSTEM_COMMANDS[GAVE_UP], (name, due_us, problem), {}).finish()
+        return Outcome(over.after, [], None, outcome.rejection)
+
+    def _with(self, **changed: Any) -> "Given[A]":
+        own: dict[str, Any] = {"history": self.history, "peers": self.peers, "at": self._at, "timers": self._timers}
+        return Given(self.definition, self._id, metadata=self._metadata, **(own | changed))
 
     def run(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> "Outcome[A]":
         """The outcome of one command or query."""
@@ -104,7 +173,7 @@ class Given(Generic[A]):
         if not run.command.is_async:
             return run.finish()
         if _in_event_loop():
-            return cast("Outcome[A]", Pending(run))
+            return cast("Outcome[A]", Pending(run.finish_async, f"{name} is an async command"))
         return asyncio.run(run.finish_async())
 
     def start(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> "_Run[A]":
@@ -122,14 +191,22 @@ class Given(Generic[A]):
             command_id=f"test-{number}",
             correlation_id=f"test-{number}",
             metadata=self._metadata,
-            recorded_at=0 if self._at is None else int(self._at.timestamp() * 1_000_000),
+            recorded_at=self.now_us,
             chain=(f"{self.definition.category}/{self._id}",),
         )
 
-    def after(self, emitted: Sequence[tuple[EventSpec, bytes]], peers: "_Peers") -> "Given[A]":
-        """The same aggregate, some events later."""
-        history = [*self.history, *emitted]
-        return Given(self.definition, self._id, history, peers, self._at, self._metadata)
+    def after(
+        self,
+        emitted: Sequence[tuple[EventSpec, bytes]],
+        peers: "_Peers",
+        wishes: Mapping[str, TimerPlan | None] | None = None,
+    ) -> "Given[A]":
+        """The same aggregate, some events later. `wishes`: timers that were set, and cancelled."""
+        timers = {name: timer for name, timer in self._timers.items() if name not in (wishes or {})}
+        for name, plan in (wishes or {}).items():
+            if plan is not None:
+                timers[name] = _Set(self.now_us + round(plan.after_s * 1e6), plan)
+        return self._with(history=[*self.history, *emitted], peers=peers, timers=timers)
 
     def replayed(self, history: Sequence[tuple[EventSpec, bytes]]) -> Aggregate:
         """A new instance that these events have happened to."""
@@ -168,8 +245,9 @@ class When(Generic[A]):
 class Outcome(Generic[A]):
     """What a command did.
 
-    `events`: what it emitted; empty when it was rejected. `rejection`: the exception that it raised, None if it
-    did not. `state`: the instance after it, which is the one before it when it was rejected.
+    `events`: what it emitted; empty when it was rejected. What it did to reminders is in `reminders` instead.
+    `rejection`: the exception that it raised, None if it did not. `state`: the instance after it, which is the one
+    before it when it was rejected.
     """
 
     def __init__(self, after: Given[A], events: list[Any], reply: Any, rejection: Exception | None) -> None:
@@ -194,6 +272,24 @@ class Outcome(Generic[A]):
         """The next command, on the aggregate as this one left it."""
         return self.after.when
 
+    @property
+    def reminders(self) -> Mapping[str, PendingReminder]:
+        """What is pending after it, by name."""
+        return self.after.reminders
+
+    @property
+    def timers(self) -> Mapping[str, TimerPlan]:
+        """What timers run after it, by name."""
+        return self.after.timers
+
+    def later(self, by: timedelta, *, down: bool = False) -> "Outcome[A]":
+        """See `Given.later`."""
+        return self.after.later(by, down=down)
+
+    def due(self) -> "Outcome[A]":
+        """See `Given.due`."""
+        return self.after.due()
+
     def peer(self, type: type[Any], id: str) -> Given[Any]:
         """A peer given as `given(…)`, as the command left it."""
         return self.after.peers.given_peer(type, id)
@@ -203,17 +299,45 @@ class Outcome(Generic[A]):
         yield  # so that it can be awaited whether the command is async or not
 
 
-class Pending(Generic[A]):
-    """The outcome of an async command in a test that is async itself, before it is awaited."""
+@dataclass(frozen=True, slots=True)
+class _Set:
+    """A timer that runs, and is due then."""
 
-    def __init__(self, run: "_Run[A]") -> None:
-        self._run = run
+    due_us: int
+    plan: TimerPlan
+
+
+def _waited(outcome: Callable[[], Coroutine[Any, Any, Outcome[A]]]) -> Outcome[A]:
+    if _in_event_loop():
+        return cast("Outcome[A]", Pending(outcome, "time passes by and by"))
+    return asyncio.run(outcome())
+
+
+async def _pass(given: Given[A], until_us: int | None) -> Outcome[A]:
+    """Fire what is due up to then; the next one only, if no time is given."""
+    events: list[Any] = []
+    rejection: Exception | None = None
+    while (coming := given.next_due()) is not None and (until_us is None or coming[0] <= until_us):
+        outcome = await given.fired(*coming)
+        given, events, rejection = outcome.after, events + outcome.events, rejection or outcome.rejection
+        if until_us is None:
+            return outcome
+    if until_us is None:
+        raise AssertionError(f"nothing is pending of {given!r}")
+    return Outcome(given.at(moment_of(max(until_us, given.now_us))), events, None, rejection)
+
+
+class Pending(Generic[A]):
+    """The outcome of what takes its time, in a test that is async itself, before it is awaited."""
+
+    def __init__(self, outcome: Callable[[], Coroutine[Any, Any, Outcome[A]]], what: str) -> None:
+        self._outcome, self._what = outcome, what
 
     def __await__(self) -> Generator[Any, None, Outcome[A]]:
-        return self._run.finish_async().__await__()
+        return self._outcome().__await__()
 
     def __getattr__(self, name: str) -> Any:
-        raise AssertionError(f"await the outcome first: {self._run.command.name} is an async command")
+        raise AssertionError(f"await the outcome first: {self._what}")
 
 
 class _Run(Generic[A]):
@@ -251,9 +375,9 @@ class _Run(Generic[A]):
         self._check_state()
         if not self.command.is_query:
             self._check_reply(reply)
-        after = self.given.after(self._unit.emitted, self._peers)
+        after = self.given.after(self._unit.emitted, self._peers, self._unit.timers)
         self._check_snapshot(after.state)
-        events = [spec.codec.decode(payload) for spec, payload in self._unit.emitted]
+        events = [spec.codec.decode(payload) for spec, payload in self._unit.emitted if spec.type not in HANDLERS]
         return Outcome(after, events, reply, None)
 
     def _check_state(self) -> None:
@@ -294,7 +418,7 @@ class _CheckedUnit(Unit):
 
 
 def _survived(definition: Definition, event: Any) -> tuple[EventSpec, bytes]:
-    spec = definition.events.get(event.__class__)
+    spec = definition.applied.get(event.__class__)
     if spec is None:
         raise UnhandledEvent(definition.category, type(event).__qualname__)
     try:

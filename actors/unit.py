@@ -20,6 +20,7 @@ from .errors import NotInCommand, NotSerializable, UnhandledEvent
 
 if TYPE_CHECKING:
     from .aggregate import Aggregate
+    from .timers import TimerPlan
 
 __all__ = ["CALLER", "Context", "Peers", "Unit"]
 
@@ -41,10 +42,10 @@ class Unit:
     """One run of one command or query on one instance. Not reused.
 
     `emitted`: the events in order, each with its payload. `sent`: how often it has sent each command to others, so
-    that what it sends gets the same ids when it runs again.
+    that what it sends gets the same ids when it runs again. `timers`: those that it has set, and cancelled (None).
     """
 
-    __slots__ = ("_broken", "command", "context", "definition", "emitted", "instance", "peers", "sent")
+    __slots__ = ("_broken", "command", "context", "definition", "emitted", "instance", "peers", "sent", "timers")
 
     def __init__(
         self,
@@ -58,6 +59,7 @@ class Unit:
         self.context, self.peers = context, peers
         self.emitted: list[tuple[EventSpec, bytes]] = []
         self.sent: dict[str, int] = {}
+        self.timers: dict[str, TimerPlan | None] | None = None
         self._broken: BaseException | None = None
 
     def run(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -92,7 +94,7 @@ class Unit:
 
     def emit(self, event: Any) -> None:
         """Encode the event, apply what its bytes say, and keep the bytes."""
-        spec = self.definition.events.get(event.__class__)
+        spec = self.definition.applied.get(event.__class__)
         if spec is None:
             raise UnhandledEvent(self.definition.category, type(event).__qualname__)
         if self.command.is_query or (self.command.is_async and CALLER.get() is not self):
@@ -109,6 +111,17 @@ class Unit:
             # A command that swallowed this would write an event that no replay gets past.
             self._broken = error
             raise
+
+    def set_timer(self, name: str, plan: "TimerPlan | None") -> None:
+        """Remember a timer to be set, or cancelled, when the command is done."""
+        self.check_changes("timer()")
+        self.timers = {} if self.timers is None else self.timers
+        self.timers[name] = plan
+
+    def check_changes(self, what: str) -> None:
+        """Raise `NotInCommand` in a query, and in a task that the command, or an earlier one, has left running."""
+        if self.command.is_query or (self.command.is_async and CALLER.get() is not self):
+            raise NotInCommand(repr(self.instance), what)
 
     def reach(self, type: type[T], id: str) -> T:
         """A reference to another aggregate."""

@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import logging
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import Context
 from dataclasses import dataclass, replace
 from typing import Any
@@ -67,9 +67,11 @@ class Dispatcher:
         *,
         leads: bool,
         nested: bool = False,
+        on_recorded: Callable[[Definition], None] | None = None,
     ) -> None:
+        """`on_recorded`: told of each definition that this runtime has had recorded, as a user's own."""
         self.cluster, self.journal, self.placements, self.config = cluster, journal, placements, config
-        self._spec, self._leads, self._nested = spec, leads, nested
+        self._spec, self._leads, self._nested, self._on_recorded = spec, leads, nested, on_recorded
         self._links: dict[tuple[str, str], Link] = {}  # by category and owner
         self._types: dict[str, type[Aggregate]] = {}  # by category: the newest class of its name
         self._seen: WeakSet[type[Aggregate]] = WeakSet()
@@ -215,6 +217,8 @@ class Dispatcher:
         await self.journal.register(definition.category, placement.recorded_as, definition.code if self._leads else "")
         if self._leads and placement.hosts_max is not None:
             self.cluster.expect(definition.type, self.config)
+        if self._leads and self._on_recorded is not None:
+            self._on_recorded(definition)
 
     async def _connect(self, category: str, owner: str) -> Peer:
         """The host called `owner`, running the code it should. What goes there is recorded first."""
@@ -358,4 +362,5 @@ def _derived_id(caller: Unit, target: Target, method: str, args: tuple[Any, ...]
     """
     what = fingerprint(f"{target.category}/{target.id}.{method}", args, kwargs).hex()
     nth = caller.sent[what] = caller.sent.get(what, 0) + 1
-    return fingerprint(caller.context.command_id, (*caller.context.chain, what, nth), {}).hex()
+    context = caller.context
+    return fingerprint(context.sends_as or context.command_id, (*context.chain, what, nth), {}).hex()

@@ -12,6 +12,7 @@ from typing import Any
 
 from holdfast.actors.aggregate import Aggregate
 from holdfast.actors.calls import CallWire
+from holdfast.actors.clock import MACHINE, Clock
 from holdfast.actors.errors import NotSerializable
 
 from .cluster import FollowerSpec, HostSpec, JournalSpec, PeerGone, WireError, journal_name
@@ -69,8 +70,8 @@ class LocalCluster:
 
     spares = 0
 
-    def __init__(self, spec: JournalSpec) -> None:
-        self._spec = spec
+    def __init__(self, spec: JournalSpec, clock: Clock = MACHINE) -> None:
+        self._spec, self._clock = spec, clock
         self.started_journals = frozenset(range(spec.partitions))
         self._hosts: dict[str, LocalPeer] = {}
         self._journals: dict[int, LocalPeer] = {}
@@ -93,7 +94,9 @@ class LocalCluster:
         found = self._hosts.get(spec.owner)
         if found is not None:
             return found
-        resident = HostResident(spec, self, home=None, pack=_copied, on_gone=lambda: self._gone(peer))
+        resident = HostResident(
+            spec, self, home=None, pack=_copied, on_gone=lambda: self._gone(peer), clock=self._clock
+        )
         peer = self._hosts[spec.owner] = LocalPeer(spec.owner, resident)
         return peer
 

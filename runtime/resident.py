@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from holdfast.actors.clock import MACHINE, Clock
 from holdfast.actors.definition import definition_of
 from holdfast.actors.host import Host
 from holdfast.journal.client import JournalClient
@@ -120,10 +121,11 @@ class HostResident(Resident):
         pack: Callable[[Any], Any],
         on_gone: Callable[[], None],
         now: Callable[[], float] = time.monotonic,
-        wall: Callable[[], int] = time.time_ns,
+        wall: Callable[[], int] | None = None,
+        clock: Clock = MACHINE,
     ) -> None:
         """`cluster`: as this process sees it. `home`: what references carry along from here. `on_gone`: ends this
-        resident's process. `now`, `wall`: its clocks, in seconds and in ns since 1970 UTC."""
+        resident's process. `now`, `wall`, `clock`: see `Host`."""
         definition = definition_of(spec.type)
         journal = journal_over(ways_to(cluster, spec.journal, spec.config), spec.config)
         self._dispatcher = Dispatcher(
@@ -140,6 +142,7 @@ class HostResident(Resident):
             pack=pack,
             now=now,
             wall=wall,
+            clock=clock,
             on_gone=on_gone,
             exits_when_empty=spec.dedicated,
         )

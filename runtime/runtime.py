@@ -10,13 +10,17 @@ aggregate has left memory with its snapshot; closing one that joined a cluster e
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
+from contextvars import Context
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import msgspec
 
 from holdfast.actors.aggregate import Aggregate
+from holdfast.actors.clock import MACHINE, Clock
 from holdfast.actors.definition import Definition, definition_of
 from holdfast.actors.host import HostStatistics
 from holdfast.actors.hydrate import hydrate
@@ -42,6 +46,7 @@ from .local import LocalCluster
 from .placement import Dedicated, Placement, Placements
 from .recorded import RecordedEvent, opened
 from .ref import Gate, Ref, target
+from .reminders import reminders_plan
 from .resident import JournalWay, journal_over, ways_to
 from .states import states
 from .subscription import Filter, Subscription
@@ -51,6 +56,8 @@ __all__ = ["Opening", "Runtime", "Statistics"]
 
 A = TypeVar("A", bound=Aggregate)
 PlacementChoice = Placement | Mapping[Any, Placement]  # keys are types; a mapping would be invariant in them
+
+log = logging.getLogger(__name__)
 
 RETIRE_S = 5.0
 ASK_AGAIN_S = 0.1
@@ -114,16 +121,21 @@ class Runtime:
         config: Config,
         *,
         leave: Leave | None,
+        clock: Clock = MACHINE,
     ) -> None:
-        """Not called by users. `leave`: gives the cluster up, and ends it if it is this process's own."""
+        """Not called by users. `leave`: gives the cluster up, and ends it if it is this process's own. `clock`: what
+        reminders go by."""
         self._cluster, self._journal, self._spec, self._config = cluster, journal, spec, config
         known_to_all = spec.without_url()
-        self._dispatcher = Dispatcher(cluster, journal, known_to_all, placements, config, leads=True)
+        self._dispatcher = Dispatcher(
+            cluster, journal, known_to_all, placements, config, leads=True, on_recorded=self._see_to_reminders
+        )
         self._gate = Gate(spec.namespace, self._dispatcher, RayHome(known_to_all, placements, config))
         self._gate.open()
         self._followers = Followers(cluster, known_to_all, placements, config)
         self._feeds = Feeds(journal.parts, config.host.page)
-        self._leave = leave
+        self._leave, self._clock = leave, clock
+        self._starting: set[asyncio.Task[None]] = set()  # followers of reminders
         self._closed = False
 
     @classmethod
@@ -164,14 +176,17 @@ class Runtime:
         namespace: str = "default",
         placement: PlacementChoice | None = None,
         config: Config | None = None,
+        clock: Clock = MACHINE,
     ) -> "Opening":
         """The same runtime without Ray: everything lives in the calling process and ends with it. For tests, and
-        for programs that want durable aggregates in one process."""
+        for programs that want durable aggregates in one process. `clock`: a `VirtualClock` is moved by hand, and with
+        it the time of commands, reminders and timers."""
         JournalUrl.parse(url)
         placements = _placements(placement)
 
         async def entered() -> Runtime:
-            return await _opened(url, namespace, placements, placement, config, LocalCluster, None)
+            join = partial(LocalCluster, clock=clock)
+            return await _opened(url, namespace, placements, placement, config, join, None, clock)
 
         return Opening(entered)
 
@@ -228,7 +243,9 @@ class Runtime:
 
     async def register(self, *types: type[Aggregate]) -> None:
         """Have the journal record how these types are placed and which code this runtime brings, now instead of at
-        the first call of each. Raises `PlacementConflict`, `CategoryConflict`, `DefinitionError`."""
+        the first call of each. From then on the reminders of a type are fired: a program that starts again registers
+        the types whose reminders must not wait for a call. Raises `PlacementConflict`, `CategoryConflict`,
+        `DefinitionError`."""
         for each in types:
             await self._dispatcher.register(definition_of(each))
 
@@ -376,6 +393,8 @@ class Runtime:
             return
         self._closed = True
         self._gate.close()
+        for task in self._starting:
+            task.cancel()
         async with contextlib.AsyncExitStack() as leaving:  # whatever fails or is cancelled, the cluster is left
             leaving.push_async_callback(self._cluster.close)
             if self._leave is not None:
@@ -384,6 +403,25 @@ class Runtime:
             await self._followers.close()
             await self._dispatcher.close()
             await self._cluster.end_spares()
+
+    def _see_to_reminders(self, definition: Definition) -> None:
+        """Have the reminders of a type fired, if its code sets any. Calls do not wait for that."""
+        if definition.uses_reminders:
+            starting = self._follow_reminders(definition, self._clock.hold())
+            task = asyncio.get_running_loop().create_task(starting, context=Context())
+            self._starting.add(task)
+            task.add_done_callback(self._starting.discard)
+
+    async def _follow_reminders(self, definition: Definition, release: Callable[[], None]) -> None:
+        try:
+            while True:
+                try:
+                    return await self._followers.start((reminders_plan(definition, self._clock),))
+                except HoldfastError as error:
+                    log.warning("the reminders of %s do not start yet: %s", definition.category, error)
+                await asyncio.sleep(ASK_AGAIN_S)
+        finally:
+            release()
 
     async def _retire(self) -> None:
         """Everything out of memory, everything on disk; within reason."""
@@ -441,6 +479,7 @@ async def _opened(
     config: Config | None,
     join: Callable[[JournalSpec], Cluster],
     leave: Leave | None,
+    clock: Clock = MACHINE,
 ) -> Runtime:
     """The steps of opening; whatever fails undoes those before it."""
     parsed = JournalUrl.parse(url)
@@ -463,7 +502,7 @@ async def _opened(
                     await way.end()
             raise
         journal = journal_over(ways, config)
-        runtime = Runtime(cluster, journal, spec, placements, config, leave=leave)
+        runtime = Runtime(cluster, journal, spec, placements, config, leave=leave, clock=clock)
         await runtime.register(*(placement if isinstance(placement, Mapping) else ()))
     except BaseException:
         if runtime is not None:

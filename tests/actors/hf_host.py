@@ -307,7 +307,7 @@ class Bench:
         self, type: type[Aggregate] = Log, name: str = "host", *, journal: JournalClient | None = None, **how: Any
     ) -> Host:
         """A started host. `how`: its constructor's keywords, or fields of its limits."""
-        own = {k: how.pop(k) for k in list(how) if k in ("peers", "on_gone", "exits_when_empty", "wall")}
+        own = {k: how.pop(k) for k in list(how) if k in ("peers", "on_gone", "exits_when_empty", "wall", "clock")}
         host = Host(
             name,
             f"life {next(self._lives)}",
