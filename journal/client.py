@@ -103,6 +103,10 @@ class JournalClient:
         """Hydrate, together with whatever else waits. The future raises that load's own `JournalError`."""
         return self._loads.submit(load)
 
+    def request(self, load: Load, answered: Answered[Loaded]) -> None:
+        """The same for callers that have very many under way: see `hand_over`."""
+        self._loads.put(load, 0, answered)
+
     async def claim(self, owner: str, incarnation: str, epoch: int = 0) -> int:
         """See `Store.claim`."""
         return int(await self.ask("claim", owner, incarnation, *([epoch] if epoch else ())))
