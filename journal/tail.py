@@ -71,13 +71,12 @@ class Tail:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._head: int | None = None  # None: nobody has asked, or a transaction ended in doubt
-        self._seen = 0  # the newest position that is committed for certain
-        self._doubts = 0
+        self._head = 0  # nobody has heard of anything beyond it
+        self._doubts, self._settled = 1, 0  # times that the store has to be asked, and the last one that it was
         self._more: asyncio.Future[None] | None = None  # of all who wait
         self._pages: OrderedDict[_Place, asyncio.Task[_Page]] = OrderedDict()  # the least recently asked for first
-        self._bytes = 0
-        self._commits: deque[_Commit] = deque()  # contiguous, up to the head
+        self._sizes: dict[_Place, int] = {}  # of those that have been read
+        self._commits: deque[_Commit] = deque()  # the last ones, while somebody follows
         self._commits_bytes = 0
         self._followed_at = -FOLLOWED_S
         self._closed = False
@@ -98,20 +97,18 @@ class Tail:
     def grew(self, batch: Sequence[Append], results: Sequence[Appended | JournalError]) -> None:
         """A transaction with these appends was committed, with these results."""
         newest = max((r.position for r in results if type(r) is Appended), default=0)
-        before = self._head
-        self._saw(newest)
-        if before is None or asyncio.get_running_loop().time() - self._followed_at > FOLLOWED_S:
+        if self._settled < self._doubts or asyncio.get_running_loop().time() - self._followed_at > FOLLOWED_S:
             self._forget_commits()
-        elif newest > before:
-            self._remember(_Commit(before, newest, batch, results, sum(map(_weight, batch))))
+        elif newest > self._head:
+            self._remember(_Commit(self._head, newest, batch, results, sum(map(_weight, batch))))
         if newest:
+            self._head = max(self._head, newest)
             self._wake()
 
     def lost_touch(self) -> None:
         """A transaction ended in doubt: those who wait look for themselves."""
-        self._head = None
-        self._forget_commits()
         self._doubts += 1
+        self._forget_commits()
         self._wake()
 
     def close(self) -> None:
@@ -122,17 +119,11 @@ class Tail:
     async def _known_head(self) -> int:
         if self._closed:
             raise JournalUnavailable("it is stopping")
-        while self._head is None:
-            doubts = self._doubts
-            found = await self._store.head()
-            if doubts == self._doubts:  # else it may have been read before what ended in doubt was committed
-                self._head = max(found, self._seen)  # what grew meanwhile counts
+        while self._settled < self._doubts:
+            asked = self._doubts
+            self._head = max(await self._store.head(), self._head)  # what grew meanwhile counts
+            self._settled = max(asked, self._settled)  # and what became doubtful meanwhile is asked for again
         return self._head
-
-    def _saw(self, position: int) -> None:
-        self._seen = max(self._seen, position)
-        if self._head is not None:
-            self._head = max(self._head, position)
 
     async def _wait(self, wait_s: float) -> None:
         if self._more is None:
@@ -148,7 +139,7 @@ class Tail:
     async def _page(self, place: _Place) -> bytes:
         """Read once for all who ask for it."""
         reading = self._pages.get(place)
-        if reading is None or self._has_grown(reading):
+        if reading is None or self._is_stale(reading):
             reading = asyncio.get_running_loop().create_task(self._read(*place))
             self._forget(place)
             self._pages[place] = reading
@@ -157,9 +148,16 @@ class Tail:
             self._pages.move_to_end(place)
         return (await asyncio.shield(reading)).wire
 
-    def _has_grown(self, reading: "asyncio.Task[_Page]") -> bool:
+    def _is_stale(self, reading: "asyncio.Task[_Page]") -> bool:
         """Whether a page that ended at the head would be longer now. A full one stays as it is for ever."""
-        return reading.done() and 0 < reading.result().ends_at < (self._head or 0)
+        if not reading.done():
+            return False
+        failed = reading.cancelled() or reading.exception() is not None
+        return failed or 0 < reading.result().ends_at < self._head
+
+    @property
+    def _bytes(self) -> int:
+        return sum(self._sizes.values())
 
     async def _read(self, after: int, limit: int, category: str | None) -> _Page:
         head = await self._known_head()  # before the read: nothing at or below it can be missing from that
@@ -168,10 +166,12 @@ class Tail:
             events = await self._store.read_all(after=after, limit=limit, category=category)
             self.pages_read += 1
         reached = events[-1].position if events else head
-        if reached > head:  # committed, and whoever committed it has not told yet: a reader of this page is no further
-            self._saw(reached)
+        # A commit can be read before its writer is heard of. Whoever gets it here must not be told, when it goes on
+        # after it, that the journal ends before.
+        if reached > self._head:
+            self._head = reached
             self._wake()
-        head = max(head, reached)
+        head = self._head
         wire = encode(Followed(events=tuple(events), reached=reached, head=head))
         return _Page(wire, head if reached == head else 0)
 
@@ -214,7 +214,7 @@ class Tail:
         if reading.cancelled() or reading.exception() is not None:
             del self._pages[place]
             return
-        self._bytes += len(reading.result().wire)
+        self._sizes[place] = len(reading.result().wire)
         while len(self._pages) > PAGES_KEPT or self._bytes > PAGES_BYTES_MAX:
             oldest = next((at for at, page in self._pages.items() if page.done()), None)
             if oldest is None:
@@ -222,9 +222,8 @@ class Tail:
             self._forget(oldest)
 
     def _forget(self, place: _Place) -> None:
-        page = self._pages.pop(place, None)
-        if page is not None and page.done():
-            self._bytes -= len(page.result().wire)
+        self._pages.pop(place, None)
+        self._sizes.pop(place, None)
 
 
 def _recorded(append: Append, result: Appended) -> list[Recorded]:

@@ -19,7 +19,7 @@ from typing import Protocol
 from holdfast.journal.client import JournalClient
 from holdfast.journal.records import Followed, Recorded, StreamId
 
-from .errors import RuntimeClosed
+from .errors import AheadOfJournal, RuntimeClosed
 from .recorded import RecordedEvent
 
 __all__ = ["Feed", "Feeds"]
@@ -63,8 +63,9 @@ class _Page:
 class Feed:
     """The live events of one partition, from `after` on, for whoever asks in time."""
 
-    def __init__(self, part: JournalClient, after: int, category: str | None, limit: int) -> None:
-        self._part, self._category, self._limit = part, category, limit
+    def __init__(self, part: JournalClient, number: int, after: int, category: str | None, limit: int) -> None:
+        """`number`: of the partition."""
+        self._part, self._number, self._category, self._limit = part, number, category, limit
         self._pages: deque[_Page] = deque()  # contiguous
         self._events = self._bytes = 0
         self.reached, self.head = after, after
@@ -136,6 +137,8 @@ class Feed:
                 after = self.reached
                 page = await self._part.follow(after=after, limit=self._limit, category=self._category, wait_s=WAIT_S)
                 self.head = page.head
+                if page.head < after:
+                    raise AheadOfJournal(self._number, after, page.head)
                 if page.reached > after:
                     self._keep(_Page(after, page))
                 if BUSY_EVENTS <= len(page.events) < self._limit:
@@ -143,6 +146,7 @@ class Feed:
         except Exception as error:
             self._problem = error
         finally:
+            self._pages.clear()  # nobody takes them from a feed that is over
             self._wake(None)
 
     def _is_wanted(self) -> bool:
@@ -206,7 +210,7 @@ class Feeds:
             return feed
         if not caught_up or (feed is not None and not feed.over):
             return None
-        feed = self._feeds[partition, category] = Feed(self.parts[partition], after, category, self.page)
+        feed = self._feeds[partition, category] = Feed(self.parts[partition], partition, after, category, self.page)
         return feed
 
     def opened(self, page: Followed, partition: int, opener: Opener) -> Sequence[RecordedEvent]:

@@ -74,7 +74,8 @@ class FollowerPhase(enum.StrEnum):
 class FollowerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """One follower at one moment. `positions`: it is done with all up to there; `heads`: of the journal, as it last
     heard. `rate`: events a second, lately. `errors`: failures since it started, those that a retry mended included.
-    `problem`: the last one, while it retries or has stopped. `details`: what its kind counts beside that."""
+    `problem`: the last one, while it retries, has stopped, or is kept from something. `details`: what its kind counts
+    beside that."""
 
     name: str
     kind: str
@@ -106,17 +107,21 @@ class Progress:
         self.problem = ""
         self.details: dict[str, float] = {}
         self._now = now
+        self._heard: set[int] = set()  # partitions of which it knows where they end
+        self._held_back = False
         self._marks: list[tuple[float, int]] = []  # when so many events were done, over the last seconds
         self._changed: asyncio.Future[None] | None = None
 
     def start(self, positions: Positions) -> None:
         """It goes on from here."""
         self.positions, self.heads = positions, Positions(tuple(map(max, self.heads, positions)))
+        self._heard.clear()
         self._tell()
 
     def saw(self, partition: int, page: Followed) -> None:
         """A page has come."""
         self.heads = _moved(self.heads, partition, page.head)
+        self._heard.add(partition)
         self._look()
 
     def reach(self, partition: int, position: int, events: int = 0) -> None:
@@ -133,10 +138,15 @@ class Progress:
         self.phase, self.problem = phase, problem
         self._tell()
 
+    def hold_back(self, held: bool) -> None:
+        """Whether those who wait go on waiting, however far it is: nobody can see yet what it makes."""
+        self._held_back = held
+        self._tell()
+
     async def wait(self, until: Positions, wait_s: float) -> bool:
-        """Wait until it has done everything up to there: False if that takes longer, or it has stopped."""
+        """Wait until everything up to there is done, for all to see: False if that takes longer, or it has stopped."""
         give_up = asyncio.get_running_loop().time() + wait_s
-        while not until <= self.positions:
+        while self._held_back or not until <= self.positions:
             left_s = give_up - asyncio.get_running_loop().time()
             if left_s <= 0 or self.phase is FollowerPhase.STOPPED:
                 return False
@@ -162,7 +172,7 @@ class Progress:
 
     def _look(self) -> None:
         if self.phase in (FollowerPhase.CATCHING_UP, FollowerPhase.LIVE):
-            live = self.heads <= self.positions
+            live = len(self._heard) == len(self.heads) and self.heads <= self.positions
             self.phase = FollowerPhase.LIVE if live else FollowerPhase.CATCHING_UP
 
     def _tell(self) -> None:
@@ -232,26 +242,27 @@ class PageFollower(Follower):
     async def _go_through(self, desk: Desk, partition: int) -> None:
         progress = desk.progress
         ahead: asyncio.Task[Followed] | None = None
+        wait_s = 0.0  # the first answer comes at once: it says where the journal ends
         try:
             while True:
                 after = progress.positions[partition]
-                page = await (ahead or self._fetch(desk, partition, after))
-                ahead = None
+                page = await (ahead or self._fetch(desk, partition, after, wait_s))
+                ahead, wait_s = None, WAIT_S
                 progress.saw(partition, page)
                 if page.head < after:
                     raise FollowerStopped(desk.owner, _ahead(partition, after, page.head))
                 if page.reached > after:
                     if page.reached < page.head:  # while it catches up, the next page comes as this one is done
-                        ahead = asyncio.create_task(self._fetch(desk, partition, page.reached))
+                        ahead = asyncio.create_task(self._fetch(desk, partition, page.reached, wait_s))
                     progress.reach(partition, page.reached, await self.take(desk, partition, page))
         finally:
             if ahead is not None:
                 ahead.add_done_callback(lambda fetched: fetched.cancelled() or fetched.exception())
                 ahead.cancel()
 
-    async def _fetch(self, desk: Desk, partition: int, after: int) -> Followed:
+    async def _fetch(self, desk: Desk, partition: int, after: int, wait_s: float) -> Followed:
         part = desk.parts[partition]
-        return await part.follow(after=after, limit=desk.page, category=self.category, wait_s=WAIT_S)
+        return await part.follow(after=after, limit=desk.page, category=self.category, wait_s=wait_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

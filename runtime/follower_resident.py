@@ -87,8 +87,8 @@ class FollowerResident(Resident):
         """Answers if it is there and its loop turns."""
 
     async def hello(self) -> str:
-        """Which code it runs."""
-        return self._spec.code
+        """Which code it runs; none any more, if it has stopped by itself."""
+        return "" if self._progress.phase is FollowerPhase.STOPPED else self._spec.code
 
     async def statistics(self) -> FollowerStatistics:
         """How it does."""
@@ -126,7 +126,8 @@ class FollowerResident(Resident):
                 return
             except Fenced as error:
                 log.warning("%r was fenced: %s", self, error)
-                self._progress.turn(FollowerPhase.STOPPED, str(error))
+                # It has a successor, so whoever waits is not told that it has stopped, but that this life of it ended.
+                self._progress.turn(FollowerPhase.RETRYING, str(error))
                 self._on_gone()
                 return
             except Exception as error:

@@ -6,7 +6,7 @@ some looks after them: what has died is started again, what does not turn any mo
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from contextvars import Context
 from typing import Any
@@ -77,16 +77,19 @@ class Followers:
         `NoSuchFollower`, and `PeerGone` after `patience_s` without an answer."""
         return await self._ask(name, "ask", method, *args, patience_s=patience_s)
 
-    async def wait_for(self, names: Sequence[str], positions: Positions, timeout_s: float) -> None:
+    async def wait_for(
+        self, names: Sequence[str], positions: Callable[[], Awaitable[Positions]], within_s: float
+    ) -> None:
         """Wait until all of them are done with everything up to there. Raises `DeadlineExceeded`, `FollowerStopped`,
         `NoSuchFollower`."""
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(within_s):
+                until = await positions()
                 for name in names:
-                    while not await self._ask(name, "reached", positions, WAIT_S, patience_s=timeout_s):
+                    while not await self._ask(name, "reached", until, WAIT_S, patience_s=within_s):
                         pass
         except TimeoutError:
-            raise DeadlineExceeded(f"waiting for {', '.join(names)}", timeout_s, DeadlineExceeded.UNKNOWN) from None
+            raise DeadlineExceeded(f"waiting for {', '.join(names)}", within_s, DeadlineExceeded.UNKNOWN) from None
 
     async def statistics(self) -> list[FollowerStatistics]:
         """Of every follower of this namespace that answers within `paused_s`, by name."""
@@ -100,11 +103,14 @@ class Followers:
             await asyncio.wait({self._guard})
 
     async def _run(self, spec: FollowerSpec) -> None:
+        there = await self._cluster.find_follower(spec.name) is not None
         peer = await self._cluster.follower(spec)
-        if await self._hello(peer) != spec.code:
-            log.info("%s runs other code than this runtime: it is replaced", spec.name)
-            await self._retire(peer)
-            await self._hello(await self._cluster.follower(spec))
+        code = await self._hello(peer)
+        if code == spec.code or not (code or there):  # what stops as soon as it has started is there to be looked at
+            return
+        log.info("%s %s: it is replaced", spec.name, "runs other code than this runtime" if code else "has stopped")
+        await self._retire(peer)
+        await self._hello(await self._cluster.follower(spec))
 
     async def _hello(self, peer: Peer) -> str:
         """Which code it runs, as soon as it has started."""

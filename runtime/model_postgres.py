@@ -24,6 +24,10 @@ T = TypeVar("T")
 STATEMENTS_MAX = 500
 GATHERED_MAX = 5000
 CONNECT_S, CLOSE_S = 10.0, 2.0
+SILENT_MOST_S = 5.0
+"""Well below `idle_in_transaction_session_timeout`."""
+DEPENDENT = "2BP01"
+"""The SQLSTATE of a table that others are built on."""
 
 _SETTINGS = {
     "default_transaction_isolation": "read committed",
@@ -72,6 +76,7 @@ class PostgresModel(Model):
         self._statement = ""  # of those that are gathered
         self._in_transaction = False
         self._loop = asyncio.new_event_loop()
+        self._heard_at = self._loop.time()
         self._driver = _driver(name)
         settings = {
             **_SETTINGS,
@@ -130,6 +135,11 @@ class PostgresModel(Model):
         self._send()
         return [tuple(row) for row in self._ask(self._connection.fetch(self._read(sql), *values))]
 
+    def keep_alive(self) -> None:
+        if self._loop.time() - self._heard_at > SILENT_MOST_S:
+            self._send()
+            self._ask(self._connection.execute("SELECT 1"))
+
     def lock(self, name: str) -> None:
         self.fetch("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", (f"holdfast projection {name}",))
 
@@ -182,7 +192,10 @@ class PostgresModel(Model):
             raise self._told(error) from error
 
     def _wait(self, question: Coroutine[Any, Any, T]) -> T:
-        return self._loop.run_until_complete(question)
+        try:
+            return self._loop.run_until_complete(question)
+        finally:
+            self._heard_at = self._loop.time()
 
     def _told(self, error: Exception) -> ReadModelUnavailable | StatementRefused:
         """Whatever does not plainly say that it is the statement's fault is not held against the handler."""
@@ -191,6 +204,8 @@ class PostgresModel(Model):
             return self.spoil(
                 StatementRefused(_first_line(error), "22000")
             )  # a value that does not fit: nothing was sent
+        if isinstance(error, self._driver.InvalidCachedStatementError):
+            return ReadModelUnavailable(self.name, _first_line(error))  # a table has changed: it is prepared anew
         if (
             isinstance(error, self._driver.PostgresError)
             and state
@@ -230,4 +245,6 @@ def _driver(name: str) -> Any:
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
+    if getattr(error, "sqlstate", None) == DEPENDENT:  # which ones it says in the next
+        lines = [": ".join((*lines[:1], *str(getattr(error, "detail", None) or "").splitlines()[:1]))]
     return lines[0] if lines else type(error).__name__

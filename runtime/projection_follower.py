@@ -30,7 +30,7 @@ from holdfast.journal.records import Followed
 
 from .follower import Desk, Follower, FollowerPhase, FollowerPlan, FollowerStopped, PageFollower, Progress
 from .model import Model
-from .model_errors import ForeignReadModel, ReadModelAhead, ReadModelUnavailable, ReplayFailed
+from .model_errors import ForeignReadModel, ReadModelAhead, ReadModelUnavailable, ReplayFailed, StatementRefused
 from .model_url import ModelUrl
 from .projection_books import BUILDING, Books, Checkpoint, Letter, Retired
 from .projection_definition import ProjectionDefinition, projection_of
@@ -45,17 +45,21 @@ log = logging.getLogger(__name__)
 
 LOOK_FIRST_S, LOOK_MOST_S = 0.01, 0.2
 LOOK_SERVING_S = 5.0
+BLOCKED_MOST_S = 30.0
+SEALED_MOST_S = 5.0
 BEGIN_WAIT_S = 10.0
 AGAIN_FIRST_S, AGAIN_MOST_S = 0.1, 30.0
 
 
 class RebuildProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a rebuild is: `done` events `of` so many, at a `rate` a second. `finished`: it serves."""
+    """How far a rebuild is: `done` events `of` so many, at a `rate` a second. `finished`: it serves. `problem`: what
+    keeps it from that, the last time that something did."""
 
     done: int
     of: int
     rate: float
     finished: bool
+    problem: str = ""
 
     @classmethod
     def of_all(cls, parts: Sequence["RebuildProgress"]) -> "RebuildProgress":
@@ -65,6 +69,7 @@ class RebuildProgress(msgspec.Struct, frozen=True, kw_only=True):
             of=sum(part.of for part in parts),
             rate=sum(part.rate for part in parts),
             finished=all(part.finished for part in parts),
+            problem=next((part.problem for part in parts if part.problem), ""),
         )
 
 
@@ -86,15 +91,18 @@ class ProjectionFollower(PageFollower):
         part: int = 0,
         *,
         builds: int = 0,
+        tell: Callable[[str], None] | None = None,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
         connect: Callable[[], Model] | None = None,
     ) -> None:
-        """`url`: of the read model. `connect`: another way to it, for tests."""
+        """`url`: of the read model. `tell`: whom to tell what keeps it from taking over. `connect`: another way to the
+        read model, for tests."""
         self._definition: ProjectionDefinition = projection_of(cls)
         self._again: Callable[[int], ProjectionFollower] = lambda generation: ProjectionFollower(
-            cls, url, part, builds=generation, pause=pause, jitter=jitter, connect=connect
+            cls, url, part, builds=generation, tell=self._tell_of_build, pause=pause, jitter=jitter, connect=connect
         )
+        self._tell = tell or self._tell_problem
         self._part, self._builds, self._pause, self._jitter = part, builds, pause, jitter
         self._name = self._definition.owner(part)
         self._connect = connect or ModelUrl.parse(url).open
@@ -133,17 +141,29 @@ class ProjectionFollower(PageFollower):
 
     async def begin(self, desk: Desk) -> Positions:
         await self._verify(desk, await self._in_thread(self._look))
-        seat = await self._in_thread(self._take_seat, len(desk.parts))
-        if seat.rebuilds:
-            builder = self._start_builder(desk, seat.rebuilds)
-            if seat.sealed:
-                await asyncio.wait({builder})
-                seat = await self._in_thread(self._take_seat, len(desk.parts))
+        seat = await self._find_seat(desk)
+        desk.progress.hold_back(seat.state == BUILDING)
         projector = self._projector = await self._in_thread(self._claim, seat, desk.owner, desk.epoch)
         desk.progress.details.update(generation=float(seat.generation), building=float(seat.state == BUILDING))
         desk.progress.dead_letters = len(await self._in_thread(projector.letters))
         self._begun.set()
         return Positions(tuple(projector.positions[each] for each in range(len(desk.parts))))
+
+    async def _find_seat(self, desk: Desk) -> Seat:
+        """What to work on. One whose successor is about to take over waits for that, which takes a moment, or does not
+        happen: then it goes on."""
+        loop = asyncio.get_running_loop()
+        give_up, pause_s = loop.time() + SEALED_MOST_S, LOOK_FIRST_S
+        while True:
+            seat = await self._in_thread(self._take_seat, len(desk.parts))
+            if seat.rebuilds:
+                self._start_builder(desk, seat.rebuilds)
+            if not seat.sealed:
+                return seat
+            if loop.time() >= give_up:
+                await self._in_thread(self._unseal)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LOOK_MOST_S)
 
     async def take(self, desk: Desk, partition: int, page: Followed) -> int:
         assert self._projector is not None, "it has begun"
@@ -176,16 +196,24 @@ class ProjectionFollower(PageFollower):
         still serves: with no event coming in, it would not hear of its successor."""
         await self._begun.wait()
         assert self._projector is not None, "it has begun"
-        projector, pause_s = self._projector, LOOK_FIRST_S
+        projector, pause_s, failures = self._projector, LOOK_FIRST_S, 0
         while projector.state == BUILDING:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LOOK_MOST_S)
             try:
                 if await self._in_thread(self._try_swap, projector, desk.progress.phase is FollowerPhase.LIVE):
                     log.info("%s: generation %d serves now", self._name, projector.generation)
-            except ReadModelUnavailable as error:  # somebody reads the old tables just now
-                log.info("%s: its generation cannot take over yet: %s", self._name, error)
+            except (
+                ReadModelUnavailable,
+                StatementRefused,
+            ) as error:  # somebody reads the old tables, or builds on them
+                failures += 1
+                pause_s = min(LOOK_MOST_S * 2**failures, BLOCKED_MOST_S)
+                await self._tell_blocked(desk, error)
         desk.progress.details["building"] = 0.0
+        desk.progress.hold_back(False)
+        if failures:
+            self._tell("")
         if self._builds:
             raise _TookOver(self._name)
         while True:
@@ -195,6 +223,23 @@ class ProjectionFollower(PageFollower):
                 raise Retired(f"generation {projector.generation}")
 
     # -- what fails ----------------------------------------------------------------------------------------------
+
+    async def _tell_blocked(self, desk: Desk, error: Exception) -> None:
+        """It has caught up, and cannot take over. What serves goes on meanwhile, and whoever looks is told why."""
+        problem = f"what was built anew has caught up, and cannot take over: {error}"
+        log.warning("%s: %s", self._name, problem)
+        desk.progress.errors += 1
+        self._tell(problem)
+        with suppress(ReadModelUnavailable):  # then it goes on after a while
+            await self._in_thread(self._unseal)
+
+    def _tell_of_build(self, problem: str) -> None:
+        self._build_problem = problem
+        self._tell_problem(problem)
+
+    def _tell_problem(self, problem: str) -> None:
+        if self._desk is not None:
+            self._desk.progress.turn(self._desk.progress.phase, problem)
 
     async def _decide(self, progress: Progress, failure: Failure) -> None:
         """What the policy says about an event that failed alone. Nothing is held while it waits."""
@@ -260,12 +305,22 @@ class ProjectionFollower(PageFollower):
         if not mine:
             raise FollowerStopped(self._name, f"the rebuild was given up: {self._build_problem or 'another one began'}")
         done = sum(row.position for row in mine)
-        return RebuildProgress(done=done, of=max(of, done), rate=progress.rate if progress else 0.0, finished=False)
+        return RebuildProgress(
+            done=done,
+            of=max(of, done),
+            rate=progress.rate if progress else 0.0,
+            finished=False,
+            problem=self._build_problem,
+        )
 
     async def _seated(self) -> Projector:
         """Once it has begun: a moment, after it was started, and whenever another generation takes over."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._begun.wait(), BEGIN_WAIT_S)
+        stopped = FollowerPhase.STOPPED
+        if self._desk is None or self._desk.progress.phase is not stopped:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._begun.wait(), BEGIN_WAIT_S)
+        if self._projector is None and self._desk is not None and self._desk.progress.phase is stopped:
+            raise FollowerStopped(self._name, self._desk.progress.problem)
         if self._projector is None:
             raise ReadModelUnavailable(self._name, "its projection has not begun yet, or could not")
         return self._projector
@@ -376,6 +431,9 @@ class ProjectionFollower(PageFollower):
         if serves:
             projector.serve()
         return serves
+
+    def _unseal(self) -> None:
+        self._decided(self._generations(0).unseal)
 
     def _abandon(self, generation: int) -> None:
         self._decided(lambda: self._generations(0).abandon(generation))

@@ -8,6 +8,8 @@ as a follower of its own; the same version is built anew by the very follower th
    names, the old checkpoints go. Readers see the old tables before, and the new ones after.
 2. If it is a little behind, since the other one has moved on meanwhile, that is sealed: it moves no further. The new
    one takes in what is missing, and step 1 follows.
+3. If the old tables cannot go (in PostgreSQL, a view or a long query holds them), the old one goes on, and the new one
+   tries again, later and later. So it does if the new one says nothing for a while.
 
 A crash anywhere here undoes the transaction, or leaves it done: whoever comes back reads in the books where it is.
 """
@@ -29,7 +31,7 @@ SEAL_AT = 2000
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seat:
     """What a follower is to work on. `rebuilds`: the generation in which its own version is being built anew beside it;
-    0: none. `sealed`: that has all but taken over."""
+    0: none. `sealed`: another one has all but taken over, so there is nothing to be done just now."""
 
     generation: int
     state: str
@@ -56,12 +58,10 @@ class Generations:
         if serving.version < self._definition.version:
             return self._seat_of_builder(rows, building)
         self._check_declaration(serving, rows)
+        sealed = serving.state == SEALED
         if building is not None and building.version > self._definition.version:
-            if serving.state == SEALED:
-                raise self._conflict(f"version {building.version} takes over")
-            return Seat(generation=serving.generation, state=SERVING)
+            return Seat(generation=serving.generation, state=SERVING, sealed=sealed)
         if building is not None and self._is_ours(building, rows):
-            sealed = serving.state == SEALED
             return Seat(generation=serving.generation, state=SERVING, rebuilds=building.generation, sealed=sealed)
         self._drop(building)
         self._books.turn(serving.generation, SERVING)
@@ -85,12 +85,16 @@ class Generations:
 
     def abandon(self, generation: int) -> None:
         """In a transaction: give up building this generation; the one that serves goes on."""
-        rows = self._held()
-        building, serving = _built(rows), _served(rows)
+        building = _built(self._held())
         if building is not None and building.generation == generation:
             self._drop(building)
-            if serving is not None:
-                self._books.turn(serving.generation, SERVING)
+            self.unseal()
+
+    def unseal(self) -> None:
+        """In a transaction: have the one that serves go on. Harmless at any time: it is only passed a little later."""
+        serving = _served(self._held())
+        if serving is not None and serving.state == SEALED:
+            self._books.turn(serving.generation, SERVING)
 
     def try_swap(self, generation: int, *, seals: bool) -> bool:
         """In a transaction: let this generation take the place of the one that serves, if it has caught up with it.

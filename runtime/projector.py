@@ -152,8 +152,10 @@ class Projector:
         at: int | None = None
         self._begin_at(partition, to, mark)
         try:
-            handlers, projection = self._handlers, self._projection
+            handlers, projection, gathers = self._handlers, self._projection, self._model.gathers
             for at, recorded in enumerate(events):  # noqa: B007  where it was when it failed
+                if gathers:
+                    self._model.keep_alive()
                 handler = handlers[recorded.type]
                 decode = handler.codec.decode
                 if handler.takes_record:

@@ -29,6 +29,7 @@ from .sink import Declared, by_stream, in_lanes
 __all__ = ["Webhook"]
 
 AWAY = frozenset({408, 425, 429, 502, 503, 504})
+ANSWER_BYTES_MAX = 64 << 10
 RETRY_AFTER_MOST_S = 3600.0
 """However long a server asks to be left alone, it is asked again after this."""
 
@@ -102,8 +103,11 @@ class Webhook(Declared):
         headers = {**self.headers, "content-type": BATCH_TYPE if self.batched else EVENT_TYPE}
         headers |= sign(secrets_of(self.secret), id, int(self.now()), body)
         try:
-            answer = await self._client.post(self.url, content=body, headers=headers)
-        except _driver().HTTPError as error:  # no connection, none any more, or no answer in time
+            async with asyncio.timeout(self.timeout_s):
+                answer = await self._answer(body, headers)
+        except TimeoutError as error:  # httpx limits the silence between two bytes, and not the whole
+            raise SinkUnavailable(repr(self), f"no whole answer within {self.timeout_s:g} s") from error
+        except _driver().HTTPError as error:  # no connection, or none any more
             raise SinkUnavailable(repr(self), f"{type(error).__name__}: {error}") from error
         status = int(answer.status_code)
         if 200 <= status < 300:
@@ -113,6 +117,17 @@ class Webhook(Declared):
             after_s = _seconds(answer.headers.get("retry-after", ""), self.now())
             raise SinkUnavailable(repr(self), problem, "" if status in AWAY else event, (), after_s)
         raise EventRefused(repr(self), problem, event)
+
+    async def _answer(self, body: bytes, headers: Mapping[str, str]) -> Any:
+        """Its status is all that is wanted. What else it says is read, so that the connection is good for the next
+        request; not for longer than that is worth it."""
+        size = 0
+        async with self._client.stream("POST", self.url, content=body, headers=headers) as answer:
+            async for some in answer.aiter_raw():
+                size += len(some)
+                if size > ANSWER_BYTES_MAX:
+                    break
+        return answer
 
 
 def _driver() -> Any:

@@ -12,7 +12,11 @@
 over whatever fails (`Sink.send`). So the first copies of a stream's events arrive in order, with none missing between
 them; what arrives again has a `sequence` that was there before.
 
-It waits for its broker and nobody waits for it: writers append to the journal, and it holds one page of that.
+It waits for its broker and nobody waits for it: writers append to the journal, and it holds a page of that, and the
+next one.
+
+**What is given up is set aside**, if its policy says so, as an event of a stream of the publisher's own
+(`dead_letters.py`), before the checkpoint moves past it. It stays so, also when its page comes again.
 
 Before this: the events are durable. After this: a broker has confirmed them.
 """
@@ -37,7 +41,8 @@ from holdfast.journal.records import Checkpoint, Followed, Recorded
 from holdfast.journal.reminders import RESERVED_PREFIX
 
 from .cloud_events import CloudEvent, DataFormat, cloud_event
-from .errors import EventRefused, NotAnAggregate, SinkProblem, SinkUnavailable
+from .dead_letters import DeadLetters, Letter, NoSuchLetter, problem_of
+from .errors import EventRefused, HostUnavailable, NotAnAggregate, SinkProblem, SinkUnavailable
 from .follower import Desk, FollowerPhase, FollowerPlan, FollowerStopped, PageFollower
 from .sink import Sink
 
@@ -50,6 +55,8 @@ After: TypeAlias = Literal["beginning", "now"] | Positions
 PATIENCE = Retry(first_s=0.2, most_s=60.0)
 """How a broker that is away is asked again, unless the policy says how."""
 BATCH_BYTES_MAX = 1 << 20
+BEGINS_S = 30.0
+"""Seconds for which those wait that ask it before it has begun."""
 UNSAVED_MOST = 10_000
 """Positions that a publisher may be past without saving that, as long as none of them was its own to publish."""
 
@@ -121,6 +128,7 @@ class PublisherFollower(PageFollower):
     """One life of a publisher."""
 
     kind: ClassVar[str] = "publisher"
+    methods: ClassVar[frozenset[str]] = frozenset({"dead_letters", "replay"})
 
     def __init__(
         self,
@@ -132,12 +140,19 @@ class PublisherFollower(PageFollower):
         """`pause`: how it waits before it tries again. `jitter`: from 0 to 1."""
         self._publisher, self._pause, self._jitter = publisher, pause, jitter
         self.category = publisher.categories[0] if len(publisher.categories) == 1 else None
+        self._name = f"publisher/{publisher.name}"
         self._ways: list[_Way] = []
         self._saved: list[int] = []
+        self._life: tuple[Desk, DeadLetters] | None = None  # of this one, or, once it has stopped, of the last one
+        self._began = asyncio.Event()
 
     async def begin(self, desk: Desk) -> Positions:
         """Goes on from the checkpoint, or begins where it was told to."""
         await self.close()
+        letters = DeadLetters(self._name, desk)
+        await letters.load()
+        self._life = desk, letters
+        self._began.set()
         after = self._publisher.after
         if isinstance(after, Positions) and len(after) != len(desk.parts):
             raise FollowerStopped(desk.owner, f"after={after} is not of this journal, of {len(desk.parts)} partitions")
@@ -147,7 +162,12 @@ class PublisherFollower(PageFollower):
 
     async def take(self, desk: Desk, partition: int, page: Followed) -> int:
         """Publish what it wants of a page, and save that."""
-        wanted = list(filter(self._publisher.wants, page.events))
+        _, letters = await self._living()
+        wanted = [
+            event
+            for event in page.events
+            if self._publisher.wants(event) and (partition, event.position) not in letters.pending
+        ]
         for last, batch in _batches(wanted, self._publisher.batch):
             await self._publish(desk, partition, batch)
             await self._save(desk, partition, page.reached if last else batch[-1].position)
@@ -160,6 +180,44 @@ class PublisherFollower(PageFollower):
         ways, self._ways = self._ways, []
         for way in ways:
             await way.close()
+
+    # -- what it is asked ----------------------------------------------------------------------------------------
+
+    async def dead_letters(self) -> list[Letter]:
+        """The events that are set aside, oldest first."""
+        _, letters = await self._living()
+        return list(letters.pending.values())
+
+    async def replay(self, partition: int, position: int) -> None:
+        """Publish an event that was set aside, after all. Once confirmed, it is no more; what it fails with is raised,
+        and it stays. Raises `NoSuchLetter`."""
+        desk, letters = await self._living()
+        letter = letters.pending.get((partition, position))
+        if letter is None:
+            raise NoSuchLetter(self._name, partition, position)
+        (record,) = await desk.parts[partition].read_all(after=position - 1, limit=1)
+        way = _Way(self._publisher.sink)  # the others may be in the middle of a batch
+        try:
+            await way.send([self._envelope(desk, record)])
+        finally:
+            await way.close()
+        await letters.replayed(letter)
+
+    async def _living(self) -> tuple[Desk, DeadLetters]:
+        """Also when it has stopped: that is when letters are looked at."""
+        try:
+            async with asyncio.timeout(BEGINS_S):
+                await self._began.wait()
+        except TimeoutError:
+            raise HostUnavailable(self._name, f"it has not read its dead letters within {BEGINS_S:g} s") from None
+        assert self._life is not None, "it has begun"
+        return self._life
+
+    # -- publishing ----------------------------------------------------------------------------------------------
+
+    def _envelope(self, desk: Desk, record: Recorded) -> CloudEvent:
+        source = self._publisher.source or f"/holdfast/{quote(desk.gate.namespace, safe='')}"
+        return cloud_event(record, source, self._publisher.data)
 
     async def _checkpoint(self, desk: Desk, partition: int) -> int:
         """Where to go on. To begin anywhere but at the beginning is decided once, and kept: a publisher that has not
@@ -177,45 +235,47 @@ class PublisherFollower(PageFollower):
 
     async def _publish(self, desk: Desk, partition: int, records: Sequence[Recorded]) -> None:
         """All of them, in order; one that fits into no envelope is dealt with when its turn comes."""
-        source = self._publisher.source or f"/holdfast/{quote(desk.gate.namespace, safe='')}"
-        ready: list[CloudEvent] = []
+        ready: dict[str, tuple[CloudEvent, Recorded]] = {}
         for record in records:
             try:
-                ready.append(cloud_event(record, source, self._publisher.data))
+                event = self._envelope(desk, record)
             except CodecError as error:
                 await self._deliver(desk, partition, ready)
-                self._give_up(desk, f"{record.stream} version {record.version}", error)
-                ready = []
+                await self._give_up(desk, partition, record, error, 1)
+                ready = {}
+            else:
+                ready[event.id] = event, record
         await self._deliver(desk, partition, ready)
 
-    async def _deliver(self, desk: Desk, partition: int, batch: Sequence[CloudEvent]) -> None:
-        """Until all of them are confirmed, or given up."""
-        left: list[CloudEvent] = list(batch)
+    async def _deliver(self, desk: Desk, partition: int, left: dict[str, tuple[CloudEvent, Recorded]]) -> None:
+        """Until all of them are confirmed, or given up; by their ids, in order."""
         failures = 0
         while left:
             try:
-                await self._ways[partition].send(left)
-                left.clear()
+                await self._ways[partition].send([event for event, _ in left.values()])
+                break
             except Exception as error:
                 done: tuple[str, ...] = error.done if isinstance(error, SinkProblem) else ()
                 failures = 1 if done else failures + 1  # it gets on
-                left = [event for event in left if event.id not in done]
+                for id in done:
+                    left.pop(id, None)
                 blamed = self._blamed(error, left, failures)
-                if blamed is None:
+                if blamed is not None:
+                    _, record = left.pop(blamed)
+                    await self._give_up(desk, partition, record, error, failures)
+                    failures = 0
+                elif left:
                     await self._wait(desk, partition, error, failures, len(left))
-                    continue
-                self._give_up(desk, f"{blamed.stream} version {int(blamed.attributes['sequence'])}", error)
-                left, failures = [event for event in left if event is not blamed], 0
         if desk.progress.phase is FollowerPhase.RETRYING:
             desk.progress.turn(FollowerPhase.CATCHING_UP)
 
-    def _blamed(self, error: Exception, left: Sequence[CloudEvent], failures: int) -> CloudEvent | None:
-        """The event that is given up after this failure; None: try again."""
+    def _blamed(self, error: Exception, left: Iterable[str], failures: int) -> str | None:
+        """The event, by its id, that is given up after this failure; None: try again."""
         policy = self._publisher.on_error
         if isinstance(error, EventRefused):
-            return next((event for event in left if event.id == error.event), left[0])
+            return error.event if error.event in left else next(iter(left), None)
         if isinstance(error, SinkProblem) and isinstance(policy, Retry) and failures > policy.times:
-            return next((event for event in left if event.id == error.event), None)  # None: the broker is away
+            return error.event if error.event in left else None  # none: the broker is away
         return None
 
     async def _wait(self, desk: Desk, partition: int, error: Exception, failures: int, left: int) -> None:
@@ -234,15 +294,26 @@ class PublisherFollower(PageFollower):
         await self._pause(pause_s)
         await desk.parts[partition].confirm(desk.owner, desk.epoch)
 
-    def _give_up(self, desk: Desk, place: str, error: Exception) -> None:
+    async def _give_up(self, desk: Desk, partition: int, record: Recorded, error: Exception, attempts: int) -> None:
         """Stop at an event, or set it aside, as the policy says."""
-        problem = f"{place} cannot be published: {_said(error)}"
+        problem = f"{record.stream} version {record.version} cannot be published: {_said(error)}"
         desk.progress.errors += 1
         policy = self._publisher.on_error
         if isinstance(policy, Stop) or (isinstance(policy, Retry) and policy.then == "stop"):
             raise FollowerStopped(desk.owner, problem) from error
-        desk.progress.dead_letters += 1
         log.error("%s: dead letter: %s", desk.owner, problem)
+        _, letters = await self._living()
+        letter = letters.letter(
+            partition,
+            record.position,
+            type=record.type,
+            category=record.stream.category,
+            id=record.stream.id,
+            target="",
+            problem=problem_of(error),
+            attempts=attempts,
+        )
+        await letters.set_aside(letter)
 
     async def _save(self, desk: Desk, partition: int, position: int) -> None:
         await _save(desk.parts[partition], desk, desk.owner, position)

@@ -357,8 +357,9 @@ class Runtime:
     async def start(self, what: Any, *args: Any, **options: Any) -> None:
         """Have a follower run in this namespace: a `Projection` class with the URL of its read model, a `Reaction`
         class, a `Publisher`. It goes on from its checkpoint, is started again when it dies, and outlives this runtime
-        where the cluster does. One that runs already with this very code is left alone; one with other code is
-        replaced. Returns when it has started. Raises what its declaration is refused with."""
+        where the cluster does. One that runs already with this very code is left alone; one with other code, and one
+        that has stopped by itself, is replaced. Returns when it has started. Raises what its declaration is refused
+        with."""
         plans = plans_of(what, *args, **options)
         if is_reaction(what):
             await self._dispatcher.renew(definition_of(what))
@@ -377,7 +378,10 @@ class Runtime:
         """Wait until a follower is done with everything up to a position; None: all that is in the journal now, so
         that what was answered before this call is in the read model after it. Raises `DeadlineExceeded` after
         `timeout_s` (None: that of the config), `FollowerStopped`, `NoSuchFollower`, `ValueError`."""
-        until = starting_at(await self.head() if position is None else position, self.partitions)
+
+        async def until() -> Positions:
+            return starting_at(await self.head() if position is None else position, self.partitions)
+
         await self._followers.wait_for(
             names_of(what), until, self._config.timeout_s if timeout_s is None else timeout_s
         )

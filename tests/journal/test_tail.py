@@ -165,7 +165,7 @@ async def test_pages_that_are_kept_have_a_bound():
         await book.follow(after, limit=1)
     tail = book.server._tail
     assert len(tail._pages) <= 32
-    assert tail._bytes == sum(len(page.result().wire) for page in tail._pages.values())
+    assert 0 < tail._bytes == sum(len(page.result().wire) for page in tail._pages.values())
 
 
 async def test_a_read_that_fails_is_told_and_tried_again():
@@ -200,6 +200,65 @@ async def test_a_transaction_in_doubt_is_looked_for():
     with pytest.raises(JournalUnavailable):
         await book.write(1)
     assert positions(await waiting) == [2]
+
+
+async def test_a_commit_that_can_be_read_before_it_was_heard_of_is_no_end_before_its_readers_place():
+    """Whoever got it goes on after it, and must not be told that the journal ends before: it would stop for good."""
+    book = await Book().open()
+    await book.write(2)
+    reading, writing = book.store.read_all, asyncio.Event()
+
+    async def read_behind_a_commit(**how):
+        if how["after"] == 0:
+            await book.store.append([_one_more(at=2)])  # durable, and its writer has not been heard of
+            writing.set()
+        return await reading(**how)
+
+    book.store.read_all = read_behind_a_commit
+    page = await book.follow(0)
+    assert (positions(page), page.reached, page.head) == ([1, 2, 3], 3, 3)
+    assert (await book.follow(page.reached)).head == 3
+    assert writing.is_set()
+
+
+async def test_a_commit_while_the_end_is_looked_for_is_not_forgotten():
+    """The look began before it, and says less. A follower that believed it would wait for the next commit, in vain."""
+    book = await Book().open()
+    await book.write(1)
+    book.server._tail.lost_touch()
+    looking = book.store.head
+
+    async def look_before_a_commit():
+        found = await looking()
+        await book.write(1)
+        return found
+
+    book.store.head = look_before_a_commit
+    page = await book.follow(1, wait_s=60)
+    assert (positions(page), page.head) == ([2], 2)
+
+
+async def test_a_doubt_that_comes_while_the_end_is_looked_for_is_looked_into():
+    """The look began before the transaction that ended in doubt: it says nothing about that one."""
+    book = await Book().open()
+    await book.write(1)
+    book.server._tail.lost_touch()
+    looking = book.store.head
+
+    async def look_before_a_doubt():
+        found = await looking()
+        book.store.head = looking
+        await book.store.append([_one_more(at=1)])
+        book.server._tail.lost_touch()
+        return found
+
+    book.store.head = look_before_a_doubt
+    assert positions(await asyncio.wait_for(book.follow(1, wait_s=60), 30)) == [2]
+
+
+def _one_more(at):
+    event = NewEvent(type="t", payload=b"\x80", command_id=f"more{at}", recorded_at=0)
+    return Append(stream=StreamId("Account", "a"), owner="host", epoch=1, expected_version=at, events=(event,))
 
 
 async def test_followers_of_a_journal_that_stops_are_told():

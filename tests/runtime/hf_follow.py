@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from holdfast.journal.errors import Fenced
 from holdfast.journal.positions import Positions
 from holdfast.journal.records import Followed
 from holdfast.runtime.follower import Desk, FollowerPlan, FollowerStopped, PageFollower
@@ -46,9 +47,24 @@ class Failing(Scribe):
         return await super().take(desk, partition, page)
 
 
+class Succeeded(Scribe):
+    """Finds that it was fenced, as long as the file beside it is there, which it removes."""
+
+    async def take(self, desk: Desk, partition: int, page: Followed) -> int:
+        if _remove(Path(f"{self.path}.fenced")):
+            raise Fenced(desk.owner, desk.epoch, desk.epoch + 1)
+        return await super().take(desk, partition, page)
+
+
 def _write(path: Path, text: str) -> None:
     with path.open("a") as file:  # one write: a kill leaves all of a page or nothing
         os.write(file.fileno(), text.encode())
+
+
+def _remove(path: Path) -> bool:
+    there = path.exists()
+    path.unlink(missing_ok=True)
+    return there
 
 
 def _fail(left: Path) -> None:

@@ -289,6 +289,10 @@ class Faulty(Model):
         self.fault("fetch")
         return self.model.fetch(sql, values)
 
+    def keep_alive(self) -> None:
+        self.fault("keep alive")
+        self.model.keep_alive()
+
     def lock(self, name: str) -> None:
         self.model.lock(name)
 

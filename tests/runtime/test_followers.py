@@ -4,17 +4,18 @@ import asyncio
 import os
 import random
 import signal
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hf_bank import Account, Teller
-from hf_follow import Failing, lines, plan
+from hf_follow import Failing, Scribe, Succeeded, lines, plan
 from hf_support import eventually
 
 from holdfast.actors.errors import DeadlineExceeded
 from holdfast.journal.positions import Positions
-from holdfast.runtime import Config, NoSuchFollower, Runtime, Sharded
-from holdfast.runtime.follower import FollowerPhase, FollowerStopped
+from holdfast.journal.records import Followed
+from holdfast.runtime import Config, NoSuchFollower, Runtime, Sharded, followers
+from holdfast.runtime.follower import Desk, FollowerPhase, FollowerStopped, Progress
 
 
 async def deposits(runtime: Any, count: int, id: str = "a") -> None:
@@ -98,16 +99,83 @@ async def test_waiting_for_a_follower_ends_with_the_deadline(tmp_path: Any) -> N
 async def test_a_follower_with_other_code_is_replaced(tmp_path: Any) -> None:
     """The same code is left alone, other code takes over from the checkpoint."""
     async with Runtime.local(placement=Sharded(1)) as runtime:
+        await runtime.start(plan(tmp_path / "log"))
+        await deposits(runtime, 5)
+        await runtime.wait_for(plan(tmp_path / "log"))
+        await runtime.start(plan(tmp_path / "log", stop_at=7))  # the same fingerprint: it stays as it is
+        await deposits(runtime, 5)
+        await runtime.wait_for(plan(tmp_path / "log"))
+        await runtime.start(plan(tmp_path / "log", code="2", stop_at=12))
+        await deposits(runtime, 5)
+        with pytest.raises(FollowerStopped, match="position 12"):
+            await runtime.wait_for(plan(tmp_path / "log"))
+        assert len(lines(tmp_path / "log")) == 10
+
+
+async def test_a_follower_that_has_stopped_is_started_again_by_a_start(tmp_path: Any) -> None:
+    """Also with the very same code: what it stopped at was mended elsewhere."""
+    async with Runtime.local(placement=Sharded(1)) as runtime:
         await runtime.start(plan(tmp_path / "log", stop_at=3))
         await deposits(runtime, 5)
         with pytest.raises(FollowerStopped):
             await runtime.wait_for(plan(tmp_path / "log"))
-        await runtime.start(plan(tmp_path / "log"))  # the same fingerprint: it stays as it is
-        with pytest.raises(FollowerStopped):
-            await runtime.wait_for(plan(tmp_path / "log"))
-        await runtime.start(plan(tmp_path / "log", code="2"))
+        await runtime.start(plan(tmp_path / "log"))
         await runtime.wait_for(plan(tmp_path / "log"))
         assert len(lines(tmp_path / "log")) == 5
+
+
+async def test_whoever_waits_for_a_life_that_is_fenced_waits_for_its_successor(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That one life was succeeded is no news to anybody but itself."""
+    monkeypatch.setattr(followers, "WAIT_S", 0.1)
+    (tmp_path / "log.fenced").touch()
+    async with Runtime.local(placement=Sharded(1), config=Config(suspect_s=0.05)) as runtime:
+        await runtime.start(plan(tmp_path / "log", kind=Succeeded))
+        waiting = asyncio.ensure_future(runtime.wait_for(plan(tmp_path / "log"), 5))
+        (peer,) = runtime._cluster._followers.values()  # type: ignore[attr-defined]
+        await eventually(lambda: peer.resident._progress._changed is not None)
+        await deposits(runtime, 5)
+        await waiting
+        assert not (tmp_path / "log.fenced").exists()
+        assert len(lines(tmp_path / "log")) == 5
+
+
+async def test_waiting_for_a_follower_ends_with_the_deadline_also_when_the_journal_does_not_answer() -> None:
+    """Where the journal ends is asked first, and that is part of the wait."""
+    async with Runtime.local() as runtime:
+        runtime.head = asyncio.Event().wait  # type: ignore[assignment, method-assign]
+        with pytest.raises(DeadlineExceeded):
+            await asyncio.wait_for(runtime.wait_for(plan("nowhere"), timeout_s=0.01), 30)
+
+
+def test_a_follower_is_live_when_it_knows_the_end_of_every_partition() -> None:
+    """Not when it has come to the end of the first that answered."""
+    progress = Progress(2)
+    progress.start(Positions((3, 3)))
+    progress.turn(FollowerPhase.CATCHING_UP)
+    progress.saw(0, Followed(events=(), reached=3, head=3))
+    assert progress.phase is FollowerPhase.CATCHING_UP
+    progress.saw(1, Followed(events=(), reached=3, head=3))
+    assert progress.phase is FollowerPhase.LIVE
+
+
+async def test_a_follower_that_starts_at_the_end_says_at_once_that_it_is_live(tmp_path: Any) -> None:
+    """It asks where the end is before it waits there."""
+    desk = Desk(owner="o", epoch=1, parts=[cast(Any, End())], gate=cast(Any, None), progress=Progress(1))
+    running = asyncio.ensure_future(Scribe(str(tmp_path / "log")).run(desk))
+    await eventually(lambda: desk.progress.phase is FollowerPhase.LIVE or running.done())
+    assert desk.progress.phase is FollowerPhase.LIVE
+    running.cancel()
+
+
+class End:
+    """The end of a journal where nothing ever comes; whoever waits, waits for good."""
+
+    async def follow(self, *, after: int, wait_s: float, **_: Any) -> Followed:
+        if wait_s:
+            await asyncio.Event().wait()
+        return Followed(events=(), reached=after, head=after)
 
 
 async def test_a_follower_of_a_journal_in_partitions_has_a_position_in_each(tmp_path: Any) -> None:

@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from holdfast.journal.sqlite_file import APPLICATION_ID
+from holdfast.runtime import model_postgres
 from holdfast.runtime.model import Model
 from holdfast.runtime.model_errors import ReadModelConflict, ReadModelUnavailable, StatementRefused
 from holdfast.runtime.model_postgres import numbered
@@ -106,6 +107,64 @@ def test_a_gathered_statement_that_is_refused_is_told_before_the_commit(model: M
     model.begin()
     assert words(model) == []
     model.rollback()
+
+
+@pytest.mark.parametrize(
+    "sql", ["COMMIT", " commit", "-- done\nCOMMIT", "/* done\n */ COMMIT", ";COMMIT", "--\n/**/ROLLBACK", "end"]
+)
+def test_a_handler_cannot_end_the_transaction_that_it_shares_with_its_checkpoint(model: Model, sql: str) -> None:
+    """Whatever stands before the word. Half a page would be committed, with the checkpoint of all of it."""
+    model.begin()
+    put(model, 1)
+    with pytest.raises(StatementRefused, match="its transaction is ours"):
+        model.execute(sql, ())
+    model.rollback()
+    model.begin()
+    assert words(model) == []
+    model.rollback()
+
+
+def test_a_transaction_is_kept_alive_while_handlers_are_busy(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server ends one in which nothing happens: a page that takes longer than that would never be done. What was
+    gathered goes there meanwhile; often enough, and not at every event."""
+    model.begin()
+    put(model, 1)
+    model.keep_alive()
+    if model.gathers:
+        assert model._gathered == [(1, "x")]
+        monkeypatch.setattr(model_postgres, "SILENT_MOST_S", -1.0)
+        model.keep_alive()
+        assert model._gathered == []
+    model.commit()
+    model.begin()
+    assert words(model) == [(1, "x")]
+    model.rollback()
+
+
+def test_a_statement_that_was_prepared_for_another_shape_of_its_table_is_no_fault(model: Model, model_url: str) -> None:
+    """Somebody has added a column: what was under way is done again."""
+    other = ModelUrl.parse(model_url).open()
+    model.begin()
+    put(model, 1)
+    model.commit()
+
+    def look() -> list[Any]:
+        model.begin()
+        try:
+            return model.fetch("SELECT * FROM t", ())
+        finally:
+            model.rollback()
+
+    assert look() == [(1, "x")]
+    other.begin()
+    other.execute("ALTER TABLE t ADD COLUMN more BIGINT", ())
+    other.commit()
+    try:
+        found = look()
+    except ReadModelUnavailable:
+        found = look()
+    assert found == [(1, "x", None)]
+    other.close()
 
 
 def test_a_lost_connection_is_no_fault_of_a_statement(model_url: str) -> None:

@@ -150,6 +150,16 @@ async def test_a_page_of_events_is_one_transaction(model_url: str) -> None:
 # -- one owner -------------------------------------------------------------------------------------------------------
 
 
+async def test_a_transaction_of_many_events_is_kept_alive_between_them(model_url: str) -> None:
+    """Where statements are gathered, a server may hear nothing for as long as handlers think."""
+    steps: list[str] = []
+    ledger = Ledger()
+    await ledger.write("a", *(Deposited(1) for _ in range(20)))
+    async with following(ledger, Balances, model_url, connect=faulty(model_url, steps.append)) as run:
+        await run.reach()
+    assert steps.count("keep alive") == (20 if model_url.startswith("postgres") else 0)
+
+
 async def test_a_stale_owner_of_a_projection_is_fenced_and_writes_nothing(model_url: str) -> None:
     """The newest claim wins, as with aggregates: what the older one had under way is undone."""
     ledger = Ledger()

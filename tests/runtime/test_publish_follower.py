@@ -22,7 +22,16 @@ from holdfast.actors.policy import DeadLetter, Retry, Stop
 from holdfast.journal.errors import Fenced
 from holdfast.journal.positions import Positions
 from holdfast.journal.records import Checkpoint
-from holdfast.runtime import FollowerStopped, Kafka, NotAnAggregate, Publisher, SinkUnavailable, Webhook
+from holdfast.runtime import (
+    EventRefused,
+    FollowerStopped,
+    Kafka,
+    NotAnAggregate,
+    Publisher,
+    SinkUnavailable,
+    Webhook,
+)
+from holdfast.runtime.dead_letters import NoSuchLetter
 from holdfast.runtime.follower import FollowerPhase
 from holdfast.runtime.publisher import publisher_plan
 
@@ -209,6 +218,51 @@ async def test_publish_an_event_that_is_refused_may_become_a_dead_letter(caplog)
         assert world.pauses.taken == []
 
 
+async def test_publish_a_dead_letter_stays_one_over_lives_until_it_is_replayed():
+    """It is an event of the journal: its page may come again, without another try. Replayed it goes out by itself, and
+    what fails again stays."""
+    async with bench() as world:
+        end = await world.append("a", 3)
+        sink = Collecting(refuses("a", 2))
+        await world.live(sink, end, on_error=DeadLetter())
+        desk = await world.desk()
+        follower = world.follower(sink, on_error=DeadLetter())
+        await world.journal.save_checkpoint(Checkpoint(name=OWNER, owner=OWNER, epoch=desk.epoch, position=0))
+        running = asyncio.create_task(follower.run(desk))
+        assert await desk.progress.wait(Positions((end,)), 30)
+        assert sink.places == [("a", 1), ("a", 3), ("a", 1), ("a", 3)]
+        (letter,) = await follower.dead_letters()
+        assert (letter.place, letter.id, letter.attempts, desk.progress.dead_letters) == ((0, 2), "a", 1, 1)
+        assert "broker: no" in letter.problem
+        sink.troubles.append(refuses("a", 2))
+        with pytest.raises(EventRefused):
+            await follower.replay(0, 2)
+        assert len(await follower.dead_letters()) == 1
+        await follower.replay(0, 2)
+        assert sink.places[4:] == [("a", 2)]
+        assert (await follower.dead_letters(), desk.progress.dead_letters) == ([], 0)
+        with pytest.raises(NoSuchLetter):
+            await follower.replay(0, 2)
+        running.cancel()
+        await asyncio.wait({running})
+        await follower.close()
+
+
+async def test_publish_a_refusal_of_what_was_confirmed_is_nobody_s_fault():
+    """A sink that says both, of the last event of a batch: what is confirmed is."""
+
+    async def both(sink, batch):
+        sink.got.extend(batch)
+        raise EventRefused("broker", "no", batch[-1].id, tuple(event.id for event in batch))
+
+    async with bench() as world:
+        end = await world.append("a", 3)
+        sink = Collecting(both)
+        desk = await world.live(sink, end)
+        assert sink.places == [("a", 1), ("a", 2), ("a", 3)]
+        assert desk.progress.phase is FollowerPhase.LIVE
+
+
 @pytest.mark.parametrize("then", ["dead letter", "stop"])
 async def test_publish_an_event_that_the_broker_fails_at_is_tried_as_often_as_the_policy_says(then):
     """And then set aside, or stopped at; the patience is the policy's."""
@@ -318,7 +372,7 @@ async def test_publish_after_a_position_begins_there_once():
             await world.live(sink, end, after=Positions((3, 4)))
 
 
-async def test_publish_a_slow_broker_holds_one_page_and_no_writer():
+async def test_publish_a_slow_broker_holds_two_pages_and_no_writer():
     """Writers append while a batch hangs; the publisher asks for nothing more meanwhile."""
     async with bench() as world:
         sent, taken = asyncio.Event(), asyncio.Event()

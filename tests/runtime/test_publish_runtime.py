@@ -12,6 +12,7 @@ from hf_publish import assert_all_in_order
 from hf_support import eventually
 from hf_webhooks import receiver
 
+from holdfast.actors import DeadLetter
 from holdfast.runtime import BlockingRuntime, Kafka, Nats, NoSuchFollower, Publisher, Runtime, Sharded, Webhook
 from holdfast.runtime.follower import FollowerPhase
 
@@ -68,6 +69,33 @@ async def test_publish_runtime_a_changed_declaration_replaces_the_one_that_runs(
                 await runtime.wait_for(publisher)
         assert one.places == [("a", 1), ("a", 2), ("a", 3)]
         assert two.places == [("b", 1), ("b", 2), ("b", 3)]
+
+
+async def test_publish_runtime_lists_and_replays_dead_letters():
+    """As those of projections and reactions are, also while others are published; they outlive the process."""
+    refused = [True]
+
+    def answer(request):
+        return 422 if refused and any(event["sequence"].endswith("2") for event in request.events) else 204
+
+    with receiver(SECRET, answer) as server:
+        publisher = Publisher("orders", Webhook(server.url, SECRET), on_error=DeadLetter())
+        async with Runtime.local("memory://?partitions=2", placement=Sharded(1)) as runtime:
+            await runtime.start(publisher)
+            await deposits(runtime, 3, "a", "b", "c")
+            await runtime.wait_for(publisher)
+            assert {(letter.id, letter.type) for letter in await runtime.dead_letters(publisher)} == {
+                (id, "hf_bank.deposited") for id in "abc"
+            }
+            assert len(await runtime.replay_dead_letters(publisher)) == 3
+            await runtime.stop(publisher)
+            await runtime.start(publisher)
+            refused.clear()
+            assert await runtime.replay_dead_letters(publisher) == []
+            assert await runtime.dead_letters(publisher) == []
+            assert sorted(server.places) == [(id, n) for id in "abc" for n in (1, 2, 3)]
+            (seen,) = (await runtime.statistics()).followers
+            assert seen.dead_letters == 0
 
 
 async def test_publish_runtime_from_partitions_each_by_itself():

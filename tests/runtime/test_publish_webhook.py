@@ -1,6 +1,8 @@
 """Webhooks: signed, confirmed by 2xx, tried again when that may help. Against a real HTTP server in this process."""
 
+import asyncio
 import base64
+import contextlib
 import itertools
 import pickle
 import random
@@ -178,6 +180,38 @@ async def test_publish_webhook_no_connection_and_no_answer_say_later():
         assert isinstance(problem, SinkUnavailable)
         assert problem.event == ""
         stays.set()
+
+
+async def test_publish_webhook_an_answer_in_drops_is_not_waited_for():
+    """The time that it takes is not the server's to decide: never silent is not done."""
+    url, server = await talker(b"HTTP/1.1 200 OK\r\n", b"x: y\r\n", every_s=0.02)
+    async with server:
+        problem = await asyncio.wait_for(problem_of(Webhook(url, SECRET, timeout_s=0.3), [envelope()]), 30)
+        assert isinstance(problem, SinkUnavailable)
+
+
+async def test_publish_webhook_an_answer_without_an_end_costs_no_memory():
+    """Its status is what counts."""
+    head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+    url, server = await talker(head, b"400\r\n" + bytes(1024) + b"\r\n")
+    async with server:
+        await asyncio.wait_for(sent(Webhook(url, SECRET), [envelope()]), 30)
+
+
+async def talker(head, more, every_s=0.0):
+    """A server that never comes to the end of an answer."""
+
+    async def talk(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(head)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(more)
+                await writer.drain()
+                await asyncio.sleep(every_s)
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", server
 
 
 async def test_publish_webhook_streams_are_independent_and_each_is_in_order():

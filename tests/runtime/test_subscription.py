@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from hf_bank import Account, Deposited, Teller
+from hf_support import eventually
 
 from holdfast.actors import Aggregate, command, event, on
 from holdfast.journal.codec import CodecError
@@ -277,6 +278,42 @@ async def test_a_subscription_beyond_the_end_of_the_journal_is_refused() -> None
         for how in ({}, {"stream": (Account, "a")}, {"categories": [Teller]}):
             with pytest.raises(AheadOfJournal, match="ends at position 3, before 9"):
                 await anext(runtime.subscribe(after=9, **how))
+
+
+async def test_a_live_subscription_is_told_when_its_journal_is_replaced_by_a_shorter_one() -> None:
+    """Whoever waits at the end is ahead of it all at once. It is told, and the journal is not asked again and again."""
+    async with Runtime.local(placement=Sharded(1)) as runtime:
+        await deposits(runtime, 3)
+        for how in ({}, {"stream": (Account, "a")}):
+            waiting = asyncio.ensure_future(taken(runtime.subscribe(**how), 4))
+            await eventually(lambda: any(feed._waiting or feed._waiting_for for feed in feeds_of(runtime)))
+            tail = runtime._cluster._journals[0].resident.target._tail  # type: ignore[attr-defined]
+            tail._head = 1
+            tail._wake()
+            with pytest.raises(AheadOfJournal, match="ends at position 1, before 3"):
+                await asyncio.wait_for(waiting, 30)
+            tail._head = 3
+
+
+async def test_a_feed_that_is_over_keeps_no_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may be one for each category of the journal."""
+    monkeypatch.setattr(feed_module, "WAIT_S", 0.01)
+    monkeypatch.setattr(feed_module, "LINGER_S", 0.01)
+    async with Runtime.local(placement=Sharded(1)) as runtime:
+        events = runtime.subscribe()
+        waiting = asyncio.ensure_future(taken(events, 3))
+        await eventually(lambda: any(feed._waiting for feed in feeds_of(runtime)))
+        await deposits(runtime, 3)
+        await waiting
+        (feed,) = feeds_of(runtime)
+        await eventually(lambda: feed.over)
+        assert not feed._pages
+        await deposits(runtime, 1)
+        assert places(await taken(events, 1)) == [4]
+
+
+def feeds_of(runtime: Any) -> list[Any]:
+    return list(runtime._feeds._feeds.values())
 
 
 async def test_what_is_no_filter_of_a_subscription_is_refused() -> None:
