@@ -34,7 +34,7 @@ from holdfast.journal.errors import (
     Unstorable,
 )
 from holdfast.journal.journal import Journal
-from holdfast.journal.records import Append, Appended, KeyedReply, NewEvent, Snapshot, StoredReply, StreamId
+from holdfast.journal.records import Append, Appended, KeyedReply, Load, NewEvent, Snapshot, StoredReply, StreamId
 
 from .aggregate import Aggregate
 from .calls import Call, Kind
@@ -43,12 +43,13 @@ from .definition import CommandSpec, Definition
 from .errors import CommandAborted, DeadlineExceeded, KeyReused, NotSerializable, UnknownCommand
 from .fingerprint import fingerprint
 from .gate import RECORD_BYTES, Done, OutputGate
-from .hydrate import hydrate
+from .hydrate import Hydrated
 from .limits import HostLimits
 from .permits import Permits
 from .snapshots import SnapshotWriter
 from .timers import TimerPlan
 from .unit import CALLER, Context, Peers, Unit
+from .waking import Waking
 
 __all__ = ["Cell", "Phase", "Surroundings"]
 
@@ -174,7 +175,7 @@ class Cell:
         self._last_calls: int | None = None  # leaving: how many of the mailbox are still for this cell
         self._looked_up = 0  # calls of the mailbox that the journal was asked about, or is being asked
         self._activation = object()  # of the state in memory: what was looked up for an earlier one is stale
-        self._worker: asyncio.Task[None] | None = None  # what holds the mailbox back
+        self._worker: asyncio.Task[None] | Waking | None = None  # what holds the mailbox back
         self._current: Call | None = None  # the call that the worker carries out, if it is one
         self._timer: asyncio.TimerHandle | None = None  # of that call's deadline
         self._snapshot: Snapshot | None = None  # taken, waiting for its version to become durable
@@ -347,8 +348,8 @@ class Cell:
         self._start(self._finish(call, unit))
 
     async def _finish(self, call: Call, unit: Unit) -> None:
-        """A call that awaits: an async method, or the confirmation of a linearizable query. The mailbox waits for
-        it, until it is done or its caller's deadline has passed."""
+        """A call that awaits: an async method, or the confirmation of a linearizable call that emitted nothing. The
+        mailbox waits for it, until it is done or its caller's deadline has passed."""
         CALLER.set(unit)  # this task's own context: references that the command holds know their caller
         result: Any = None
         error: BaseException | None = None
@@ -356,7 +357,7 @@ class Cell:
             result = unit.run(call.args, call.kwargs)
             if unit.command.is_async:
                 result = await unit.awaiting(result)
-            if unit.command.is_query and call.trace.linearizable:
+            if call.trace.linearizable and not unit.emitted:  # what was emitted finds out by itself
                 await self._confirm(call)
         except BaseException as raised:
             if self._current is not call and isinstance(raised, asyncio.CancelledError):
@@ -641,40 +642,40 @@ class Cell:
 
     def _hydrate(self) -> None:
         self.phase, self.instance = Phase.HYDRATING, None
-        self._start(self._load())
-
-    async def _load(self) -> None:
+        assert self._worker is None, f"{self!r} is already busy"
         host = self.host
-        try:
-            async with host.permits:
-                loaded = await hydrate(
-                    host.definition,
-                    self.stream,
-                    host.journal,
-                    owner=host.owner,
-                    epoch=host.epoch,
-                    page=host.limits.page,
-                )
-        except Fenced as error:
-            host.was_fenced(error)
-        except asyncio.CancelledError:
-            raise
-        except (JournalUnavailable, JournalBusy) as error:
-            log.warning("%r: cannot hydrate: %s", self, error)
-            self._give_up(lambda call: (Kind.AGAIN, call.maybe_executed))
-        except BaseException as error:  # SystemExit too, from a handler
-            log.warning("%r: cannot hydrate: %s", self, error)
-            told = error if isinstance(error, Exception) else CommandAborted(self.name, type(error).__name__)
-            packed = host.pack(told)
-            self._give_up(lambda call: (Kind.ERROR, packed))
-        else:
-            self.instance, self.version = loaded.instance, loaded.version
-            self.gate, self._snapshot_version = OutputGate(loaded.version), loaded.snapshot_version
+        load = Load(
+            stream=self.stream,
+            owner=host.owner,
+            epoch=host.epoch,
+            schema=host.definition.schema,
+            limit=host.limits.page,
+        )
+        self._worker = waking = Waking(host.definition, host.journal, host.permits, load, self._hydrated)
+        waking.start()
+
+    def _hydrated(self, outcome: Hydrated | BaseException) -> None:
+        """It has its state, or cannot have it now."""
+        host, self._worker = self.host, None
+        if isinstance(outcome, Hydrated):
+            self.instance, self.version = outcome.instance, outcome.version
+            self.gate, self._snapshot_version = OutputGate(outcome.version), outcome.snapshot_version
             self._activation, self._looked_up = object(), 0
             self.phase = Phase.LIVE
             host.counters.hydrations += 1
-            host.counters.hydration_rows += loaded.rows_read
-            host.counters.last_hydration_rows = loaded.rows_read
+            host.counters.hydration_rows += outcome.rows_read
+            host.counters.last_hydration_rows = outcome.rows_read
+            self._drain()
+        elif isinstance(outcome, Fenced):
+            host.was_fenced(outcome)
+        elif isinstance(outcome, JournalUnavailable | JournalBusy | asyncio.CancelledError):
+            log.warning("%r: cannot hydrate: %s", self, outcome)
+            self._give_up(lambda call: (Kind.AGAIN, call.maybe_executed))
+        else:
+            log.warning("%r: cannot hydrate: %s", self, outcome)
+            told = outcome if isinstance(outcome, Exception) else CommandAborted(self.name, type(outcome).__name__)
+            packed = host.pack(told)
+            self._give_up(lambda call: (Kind.ERROR, packed))
 
     def _give_up(self, outcome: Outcome) -> None:
         """It cannot be in memory now. The next call tries again from the start."""
@@ -683,8 +684,8 @@ class Cell:
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         assert self._worker is None, f"{self!r} is already busy"
-        self._worker = asyncio.get_running_loop().create_task(work)
-        self._worker.add_done_callback(self._done_working)
+        self._worker = worker = asyncio.get_running_loop().create_task(work)
+        worker.add_done_callback(self._done_working)
 
     def _release_worker(self) -> None:
         """What it does is of no use any more; nobody waits for it to end."""

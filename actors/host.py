@@ -260,6 +260,10 @@ class Host:
 
     def wants_to_enter(self, cell: Cell) -> None:
         """A place in memory for this cell: now, or when another one has left. It is told to `enter`."""
+        if not self._entrance and self._live < self.limits.live_max:
+            self._live += 1
+            cell.enter()
+            return
         self._entrance[cell] = None
         if len(self._entrance) == 1 and self._live >= self.limits.live_max:
             idle = next((c for c in self._cells.values() if c.idle), None)  # least recently used first

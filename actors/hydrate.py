@@ -9,26 +9,25 @@ Before this: the cell holds a permit. After this: the cell accepts commands.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import msgspec
 from msgspec.structs import replace
 
 from holdfast.journal.journal import Journal
-from holdfast.journal.records import Fact, Load, Snapshot, StreamId
+from holdfast.journal.records import Fact, Load, Loaded, Snapshot, StreamId
 
 from .aggregate import Aggregate
 from .definition import Definition
 from .errors import HydrationFailed
 
-__all__ = ["Hydrated", "hydrate"]
+__all__ = ["Hydrated", "at_once", "hydrate", "rest"]
 
 
 SLICE = 125
 """Events that are applied in one turn of the event loop: a long stream must not keep its host from its other calls."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hydrated:
+class Hydrated(msgspec.Struct, frozen=True, kw_only=True):
     """An aggregate at `version`. `snapshot_version`: where it started from (0: the first event).
     `rows_read`: snapshot and event rows that it took."""
 
@@ -62,7 +61,33 @@ async def hydrate(
         snapshot_max=version,
         limit=page,
     )
-    loaded = await journal.load(load)
+    return await rest(definition, journal, load, await journal.load(load), version)
+
+
+def at_once(definition: Definition, load: Load, loaded: Loaded) -> Hydrated | None:
+    """What the first answer makes, if it is all that it takes, and little enough for one turn of the loop. None: that
+    is for `rest` to find out. Raises `HydrationFailed`."""
+    events, snapshot = loaded.events, loaded.snapshot
+    instance = definition.new(load.stream.id) if snapshot is None else _restored(definition, snapshot)
+    if instance is None or len(events) > SLICE:
+        return None
+    at = snapshot_version = instance.__dict__["_version"]
+    if events:
+        if events[0].version != at + 1:
+            return None
+        at += len(events)
+    if at != loaded.head:
+        return None
+    definition.replay(instance, events)
+    rows_read = len(events) + (snapshot is not None)
+    return Hydrated(instance=instance, version=at, snapshot_version=snapshot_version, rows_read=rows_read)
+
+
+async def rest(
+    definition: Definition, journal: Journal, load: Load, loaded: Loaded, version: int | None = None
+) -> Hydrated:
+    """Go on from the first answer, which is `loaded`, to `version`."""
+    stream = load.stream
     instance, rows_read = definition.new(stream.id), 0
     if loaded.snapshot is not None:
         rows_read = 1

@@ -103,6 +103,10 @@ class JournalClient:
         """Hydrate, together with whatever else waits. The future raises that load's own `JournalError`."""
         return self._loads.submit(load)
 
+    def request(self, load: Load, answered: Answered[Loaded]) -> None:
+        """The same for callers that have very many under way: see `hand_over`."""
+        self._loads.put(load, 0, answered)
+
     async def claim(self, owner: str, incarnation: str, epoch: int = 0) -> int:
         """See `Store.claim`."""
         return int(await self.ask("claim", owner, incarnation, *([epoch] if epoch else ())))
@@ -130,7 +134,9 @@ class JournalClient:
         self, *, after: int, limit: int = 1000, category: str | None = None, wait_s: float = 0.0
     ) -> Followed:
         """What comes after a position: at once if something is there, else when it comes, or an empty page when
-        `wait_s` (well below `patience_s`) have passed. See `Tail.follow`."""
+        `wait_s` have passed, or half of `patience_s`: a journal in which nothing happens must not seem to be out of
+        reach. See `Tail.follow`."""
+        wait_s = min(wait_s, self._patience_s / 2)
         return decode_followed(await self.ask("follow", after, limit, category, wait_s))
 
     async def find_replies(self, stream: StreamId, ids: Sequence[str], *, window: int) -> dict[str, StoredReply]:

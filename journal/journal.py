@@ -56,6 +56,10 @@ class Journal(Protocol):
         """Hydrate, together with whatever else waits for the same partition."""
         ...
 
+    def request(self, load: Load, answered: Answered[Loaded]) -> None:
+        """The same for callers that have very many under way."""
+        ...
+
     async def claim(self, owner: str, incarnation: str) -> int:
         """Make `incarnation` the owner, everywhere. Raises `Fenced` if a newer one came in between."""
         ...

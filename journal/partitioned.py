@@ -103,6 +103,10 @@ class PartitionedJournal:
         """Hydrate, together with whatever else waits for the same partition."""
         return self._part(load.stream).load(load)
 
+    def request(self, load: Load, answered: Answered[Loaded]) -> None:
+        """Hydrate, and have `answered` called with the answer."""
+        self._part(load.stream).request(load, answered)
+
     async def read_stream(
         self, stream: StreamId, *, after: int = 0, limit: int = 1000, backward: bool = False
     ) -> list[Recorded]:

@@ -123,7 +123,7 @@ class Loads:
             if snapshot is None:
                 return int(version)
         try:
-            tail = sorted((tuple(row[1:]) for row in rows if row[0] == 2), key=lambda row: row[2])
+            tail = sorted(((row[1], *row[3:]) for row in rows if row[0] == 2), key=lambda row: row[1])
             events, _ = read_facts(load.stream, name, tail, snapshot.version if snapshot else bounded(load.after))
         except CorruptRecord as error:
             return error

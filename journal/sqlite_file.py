@@ -59,7 +59,9 @@ _WAL_PAGES = 4000
 _BUSY_MS = 5000
 """How long to wait for a foreign program that locks the file, say an `sqlite3` shell in a transaction."""
 
-_MMAP_BYTES = 256 << 20
+_MMAP_BYTES = 2 << 30
+"""How much of the file is read in place, without a call to the system and a copy for each page: as much as SQLite will
+map, as it is mostly built."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

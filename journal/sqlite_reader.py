@@ -15,6 +15,7 @@ from .pages import NUMBER_MAX, answer_loads, bounded, page_of
 from .records import Fact, Load, Loaded, Recorded, Reminder, Snapshot, StoredReply, StreamId
 from .rows import (
     EVENT_COLUMNS,
+    FACT_COLUMNS,
     KEYED_COLUMNS,
     ROTTEN,
     SNAPSHOT_COLUMNS,
@@ -48,7 +49,7 @@ _SELECT_HYDRATED = _SELECT_STREAM.format(newest="(SELECT max(version) FROM snaps
 _SELECT_EVENTS = f"SELECT {EVENT_COLUMNS} FROM events WHERE stream = ? AND version"
 _SELECT_SNAPSHOTS = f"SELECT {SNAPSHOT_COLUMNS} FROM snapshots WHERE stream = ?"
 _SELECT_USABLE = f"{_SELECT_SNAPSHOTS} AND schema = ? AND version <= ? ORDER BY version DESC"
-_SELECT_TAIL = f"{_SELECT_EVENTS} > ? ORDER BY version LIMIT ?"
+_SELECT_TAIL = f"SELECT {FACT_COLUMNS} FROM events WHERE stream = ? AND version > ? ORDER BY version LIMIT ?"
 # LEFT JOIN: an event whose stream row is gone must raise, not vanish from the page.
 _SELECT_ALL = (
     f"SELECT {', '.join(f'e.{column}' for column in EVENT_COLUMNS.split(', '))},"

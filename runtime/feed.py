@@ -27,6 +27,9 @@ __all__ = ["Feed", "Feeds"]
 PAGES_KEPT, EVENTS_KEPT, BYTES_KEPT = 256, 20_000, 16 << 20
 OPENED_KEPT = 8
 WAIT_S = 5.0
+BUSY_EVENTS, BUSY_PAUSE_S = 100, 0.02
+"""After a page of so many events, which is not full, the next one is given a moment to fill: with many writers at work
+a page for each commit would cost them more than its events do. In quiet times nothing is held back."""
 LINGER_S = 5.0
 """A feed that nobody has asked for so long ends; who asks again starts another."""
 
@@ -138,6 +141,8 @@ class Feed:
                     raise AheadOfJournal(self._number, after, page.head)
                 if page.reached > after:
                     self._keep(_Page(after, page))
+                if BUSY_EVENTS <= len(page.events) < self._limit:
+                    await asyncio.sleep(BUSY_PAUSE_S)
         except Exception as error:
             self._problem = error
         finally:

@@ -26,6 +26,7 @@ from holdfast.journal.records import Reminder, StreamId
 
 from .config import Config
 from .follower import Desk, Follower, FollowerPhase, FollowerPlan
+from .ref import Ref, target
 
 __all__ = ["RemindersFollower", "RemindersScheduler", "SchedulerCounters", "reminders_plan"]
 
@@ -267,7 +268,9 @@ class RemindersFollower(Follower):
 
     async def run(self, desk: Desk) -> None:
         async def send(command: str, stream: StreamId, *args: Any) -> str:
-            answer: str = await desk.gate.get(self._type, stream.id).holdfast_send(SYSTEM_COMMANDS[command], args, {})
+            # A host that was replaced, and has not noticed, would say for ever that nothing is pending.
+            aggregate = Ref(target(self._type, stream.id, linearizable=True), desk.gate)
+            answer: str = await aggregate.holdfast_send(SYSTEM_COMMANDS[command], args, {})
             return answer
 
         def tell(counters: SchedulerCounters) -> None:

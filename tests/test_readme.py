@@ -19,7 +19,7 @@ PROOFS = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", README)
 @pytest.mark.ray
 def test_the_programs_of_the_readme_run_as_they_stand(tmp_path):
     """One after the other, as a reader would paste them into one file; then once more, after the first run."""
-    assert len(PROGRAMS) == 5
+    assert len(PROGRAMS) == 6
     (tmp_path / "readme.py").write_text("\n".join(PROGRAMS))
     first = subprocess.run(
         [sys.executable, "readme.py"], cwd=tmp_path, capture_output=True, text=True, timeout=180, check=False
@@ -29,8 +29,11 @@ def test_the_programs_of_the_readme_run_as_they_stand(tmp_path):
     assert lines[0] == "100"
     assert lines[1] == "ann has 12.50"
     assert lines[2] == "7.50 7.50"
-    assert lines[-2].startswith("12.50 ")
-    assert lines[-1] == "101"
+    assert lines[-5].startswith("12.50 ")
+    assert lines[-4] == "101"
+    assert [line.split(maxsplit=1)[1] for line in lines[-3:]] == [
+        f"alice Deposited(amount={amount})" for amount in (100, 1, 1)
+    ]
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -15,9 +15,10 @@ from holdfast.journal.errors import (
     VersionConflict,
 )
 from holdfast.journal.memory import MemoryStore
-from holdfast.journal.records import Append, Appended, Load, NewEvent, Snapshot, StreamId
+from holdfast.journal.records import Append, Appended, Followed, Load, NewEvent, Snapshot, StreamId
 from holdfast.journal.server import JournalServer
 from holdfast.journal.testing import FaultyStore
+from holdfast.journal.wire import encode
 
 A = StreamId("Account", "a")
 
@@ -130,6 +131,19 @@ async def test_a_request_that_is_never_answered_ends_with_patience():
     client, _, store, _ = await opened(patience_s=0.01)
     with store.hold("append"), pytest.raises(JournalUnavailable):
         await client.append(append())
+
+
+async def test_a_follower_of_a_journal_in_which_nothing_happens_loses_no_patience():
+    """It asks to be answered, if only with an empty page, well before that ends."""
+    waits = []
+
+    class Silent:
+        async def ask(self, method, *args):
+            waits.append(args[-1])
+            return encode(Followed(events=(), reached=0, head=0))
+
+    page = await JournalClient(Silent(), patience_s=3.0).follow(after=0, wait_s=5.0)
+    assert (page.events, page.reached, page.head, waits) == ((), 0, 0, [1.5])
 
 
 @pytest.mark.parametrize("error", [JournalFailed("disk full"), JournalReadOnly("x.db", "is read-only")], ids=repr)

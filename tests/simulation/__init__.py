@@ -6,6 +6,7 @@ process; so a failure is a number too:
 
     python -m tests.simulation --seed 4711          replay one run, twice, and compare
     python -m tests.simulation --seeds 2000         many, from 0 on
+    … --part reminder                               with this part of the read side, whatever the seed says
 
 | what | where |
 |---|---|
@@ -14,9 +15,11 @@ process; so a failure is a number too:
 | the journal's disk: slow, full, failing, torn, committing unheard | `disk` |
 | named residents, and their ends: clean, late, or only believed | `cluster` |
 | the aggregates, and the callers that use them | `aggregates`, `callers` |
+| what lives from their events; its database; who subscribes, and sets reminders | `reacting`, `read_model`, `readers` |
+| which of these a run has, and the verdict on them | `read_side` |
 | which faults a run has, and when | `faults` |
 | one run from its seed to its verdict | `run` |
-| production code broken on purpose, to see that the judges notice | `planted` |
+| production code broken on purpose, to see that the judges notice | `planted`, `planted_readers` |
 """
 
 import sys

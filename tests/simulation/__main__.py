@@ -14,26 +14,41 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 
-from .faults import KINDS
+from .faults import KINDS, READ_KINDS
+from .read_side import PARTS
 from .run import Failure, Outcome, attempt, simulate
+
+JUDGED = {
+    "subscription": "events given",
+    "projection": "rows",
+    "reaction": "effects",
+    "reminder": "reminders set, fired or cancelled",
+}
 
 
 def main() -> int:
     """The exit code: 0 if every run went right."""
     arguments = _arguments()
+    parts = None if arguments.part is None else tuple(part for part in arguments.part if part != "none")
     if arguments.seed is not None:
-        return replay(arguments.seed, arguments.focus, arguments.partitions, trace=arguments.trace)
-    return explore(
-        range(arguments.first, arguments.first + arguments.seeds), arguments.jobs, arguments.focus, arguments.partitions
-    )
+        return replay(arguments.seed, arguments.focus, arguments.partitions, parts, trace=arguments.trace)
+    seeds = range(arguments.first, arguments.first + arguments.seeds)
+    return explore(seeds, arguments.jobs, arguments.focus, arguments.partitions, parts)
 
 
-def replay(seed: int, focus: Sequence[str] = (), partitions: int = 1, *, trace: bool = False) -> int:
+def replay(
+    seed: int,
+    focus: Sequence[str] = (),
+    partitions: int = 1,
+    parts: tuple[str, ...] | None = None,
+    *,
+    trace: bool = False,
+) -> int:
     """One run, twice: the same number must be the same run."""
     results: list[tuple[str, str]] = []
     for listener in (print if trace else None, None):
         try:
-            outcome = simulate(seed, listener, focus, partitions)
+            outcome = simulate(seed, listener, focus, partitions, parts)
         except Failure as failure:
             results.append(("went wrong", str(failure)))
         else:
@@ -47,12 +62,18 @@ def replay(seed: int, focus: Sequence[str] = (), partitions: int = 1, *, trace: 
     return int(verdict != "went right")
 
 
-def explore(seeds: range, jobs: int, focus: Sequence[str] = (), partitions: int = 1) -> int:
+def explore(
+    seeds: range,
+    jobs: int,
+    focus: Sequence[str] = (),
+    partitions: int = 1,
+    parts: tuple[str, ...] | None = None,
+) -> int:
     """Many runs. Prints what they went through, and each that went wrong with the command that replays it."""
     began, failures = time.monotonic(), list[Failure]()
     outcomes: list[Outcome] = []
     with _progress(len(seeds)) as advance:
-        for result in _results(seeds, jobs, focus, partitions):
+        for result in _results(seeds, jobs, partial(attempt, focus=tuple(focus), partitions=partitions, parts=parts)):
             advance()
             if isinstance(result, Outcome):
                 outcomes.append(result)
@@ -63,8 +84,7 @@ def explore(seeds: range, jobs: int, focus: Sequence[str] = (), partitions: int 
     return 1 if failures else 0
 
 
-def _results(seeds: range, jobs: int, focus: Sequence[str], partitions: int) -> Iterator[Outcome | Failure]:
-    one = partial(attempt, focus=tuple(focus), partitions=partitions)
+def _results(seeds: range, jobs: int, one: Callable[[int], Outcome | Failure]) -> Iterator[Outcome | Failure]:
     if jobs == 1:
         yield from map(one, seeds)
         return
@@ -83,6 +103,10 @@ def _summary(outcomes: Iterable[Outcome], failed: int, took_s: float) -> None:
         f" {sum(o.messages for o in outcomes):,} messages, {sum(o.steps for o in outcomes):,} steps,"
         f" {sum(o.seconds for o in outcomes):,.0f} simulated seconds"
     )
+    judged: Counter[str] = sum((outcome.judged for outcome in outcomes), Counter())
+    for part in PARTS:
+        runs = sum(part in outcome.judged for outcome in outcomes)
+        print(f"{part}: {runs:,} runs, {judged[part]:,} {JUDGED[part]}")
     print(f"{faults.total():,} faults:")
     for kind, count in sorted(faults.items()):
         print(f"  {count:>9,}  {kind}")
@@ -114,10 +138,13 @@ def _progress(total: int) -> Iterator[Callable[[], None]]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description="Deterministic simulation.")
     parser.add_argument("--seed", type=int, help="replay this run, twice")
+    kinds = [*KINDS, *READ_KINDS]
     parser.add_argument(
-        "--focus", action="append", default=[], choices=KINDS, help="only faults of this kind, and often"
+        "--focus", action="append", default=[], choices=kinds, help="only faults of this kind, and often"
     )
     parser.add_argument("--partitions", type=int, default=1, help="of the journal (default: %(default)s)")
+    parts = [*PARTS, "none"]
+    parser.add_argument("--part", action="append", choices=parts, help="of the read side, instead of its own")
     parser.add_argument("--trace", action="store_true", help="with --seed: print everything that happens")
     parser.add_argument("--seeds", type=int, default=1000, help="how many runs (default: %(default)s)")
     parser.add_argument("--first", type=int, default=0, help="the first seed (default: %(default)s)")

@@ -22,7 +22,7 @@ from holdfast.runtime.resident import journal_over, ways_to
 
 from .aggregates import TYPES, WRITES
 from .clock import Process
-from .cluster import Control, SimulatedCluster
+from .cluster import WALL, Control, SimulatedCluster
 from .faults import Faults
 
 __all__ = ["Caller", "Client", "Note", "Work"]
@@ -172,7 +172,7 @@ class Client:
         spec, placements, config = self._how
         cluster = SimulatedCluster(self.control, self.process)
         journal = journal_over(ways_to(cluster, spec, config), config)
-        self.runtime = Runtime(cluster, journal, spec, placements, config, leave=None)
+        self.runtime = Runtime(cluster, journal, spec, placements, config, leave=None, clock=WALL)
         for caller in self.callers:
             self.process.create_task(caller.live(), context=Context())
 

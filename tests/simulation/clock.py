@@ -259,6 +259,23 @@ class Process(asyncio.AbstractEventLoop):
             self._prune_at = 2 * len(self._tasks) + 64
         return task
 
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> "asyncio.Future[Any]":
+        """In a thread: what runs there runs in one go, at one moment, and to its end, even if nobody waits any more."""
+        future: asyncio.Future[Any] = self.create_future()
+        self.call_later(self.step_s, self._run_there, future, func, args)
+        return future
+
+    @staticmethod
+    def _run_there(future: "asyncio.Future[Any]", func: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        try:
+            result = func(*args)
+        except Exception as error:
+            if not future.done():
+                future.set_exception(error)
+        else:
+            if not future.done():
+                future.set_result(result)
+
     def get_debug(self) -> bool:
         return False
 

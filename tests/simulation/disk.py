@@ -105,6 +105,8 @@ class Disk:
             self._look_at_appends(now, args[0], result)
         elif method == "claim":
             self._look_at_claim(*args, result)
+        elif method == "save_checkpoint":
+            self._look_at_checkpoint(*args)
         return result
 
     def tear(self, method: str, *args: Any, **how: Any) -> None:
@@ -136,6 +138,12 @@ class Disk:
             self.problems.append(f"{stream}: epoch {append.epoch} of {append.owner} wrote after claim {current}")
         if append.expected_version != before:
             self.problems.append(f"{stream}: written onto version {before}, meant for {append.expected_version}")
+
+    def _look_at_checkpoint(self, checkpoint: Checkpoint) -> None:
+        current = max(self.claims.get(checkpoint.owner, {}), default=0)
+        if checkpoint.epoch != current:
+            what = f"epoch {checkpoint.epoch} of {checkpoint.owner} moved the checkpoint {checkpoint.name}"
+            self.problems.append(f"{what} after claim {current}")
 
     def _look_at_claim(self, owner: str, incarnation: str, brought: int, epoch: int) -> None:
         claims = self.claims.setdefault(owner, {})

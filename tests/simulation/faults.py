@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from .clock import Process
 
-__all__ = ["AT_EVENTS", "AT_TIMES", "KINDS", "Faults"]
+__all__ = ["AT_EVENTS", "AT_TIMES", "KINDS", "READ_AT_EVENTS", "READ_AT_TIMES", "READ_KINDS", "Faults"]
 
 AT_EVENTS = {
     "request lost": 0.05,
@@ -46,6 +46,20 @@ AT_TIMES = {
 }
 """Kinds that come now and then; and how many times a second at most."""
 
+READ_AT_EVENTS = {
+    "read model fails": 0.1,
+    "read model commits unheard": 0.1,
+    "follower dies at commit": 0.1,
+    "subscriber leaves": 0.1,
+}
+READ_AT_TIMES = {
+    "follower killed": 3.0,
+    "follower stopped": 1.5,
+    "follower replaced": 1.5,
+    "follower retired": 1.0,
+}
+"""The same of the read side, in runs that have one."""
+
 MEETINGS = (
     ("host replaced",),
     ("host replaced", "message slow"),
@@ -66,6 +80,7 @@ MEETINGS = (
 """Kinds that are worth bringing together."""
 
 KINDS = [*AT_EVENTS, *AT_TIMES]
+READ_KINDS = [*READ_AT_EVENTS, *READ_AT_TIMES]
 
 
 class Faults:
@@ -85,6 +100,11 @@ class Faults:
         self.latency_s = chance.choice((0.0002, 0.001, 0.005))
         self.spread = chance.choice((0.0, 0.5, 3.0))  # of the latency: messages overtake each other
         self.write_s = chance.choice((0.0002, 0.002, 0.01))
+
+    def spread_to_readers(self, chance: random.Random) -> None:
+        """Have kinds of the read side too. `chance`: of their own, so that the others stay what they are."""
+        share, most = chance.choice((0.0, 0.3, 0.6)), READ_AT_EVENTS | READ_AT_TIMES
+        self.rates |= {kind: most[kind] * chance.uniform(0.1, 1.0) for kind in READ_KINDS if chance.random() < share}
 
     @property
     def calm(self) -> bool:
@@ -136,6 +156,14 @@ class Faults:
             return "disk full"
         return next((kind for kind in ("disk fails", "disk tears", "disk commits unheard") if self.hits(kind)), "")
 
+    # -- the read model ------------------------------------------------------------------------------------------
+
+    def model_trouble(self) -> str:
+        """What becomes of a commit there: empty, or the kind of trouble."""
+        return next((kind for kind in READ_AT_EVENTS if kind != "subscriber leaves" and self.hits(kind)), "")
+
+    # -- the journal's commits -----------------------------------------------------------------------------------
+
     def committed(self, process: Process) -> None:
         """A transaction is on disk, and nobody knows yet."""
         if self.hits("journal dies at commit"):
@@ -155,5 +183,6 @@ def _few_often(chance: random.Random) -> dict[str, float]:
 
 
 def _often(kinds: Sequence[str]) -> dict[str, float]:
-    most = AT_EVENTS | AT_TIMES
-    return {kind: min(0.8, 2 * most[kind]) if kind in AT_EVENTS else 2 * most[kind] for kind in kinds}
+    most = AT_EVENTS | AT_TIMES | READ_AT_EVENTS | READ_AT_TIMES
+    at_events = AT_EVENTS | READ_AT_EVENTS
+    return {kind: min(0.8, 2 * most[kind]) if kind in at_events else 2 * most[kind] for kind in kinds}

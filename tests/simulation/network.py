@@ -35,12 +35,14 @@ class Life:
 
 @dataclass(eq=False, slots=True)
 class Actor:
-    """A named resident, as the cluster knows it. A host has one life, the journal one after the other.
+    """A named resident, as the cluster knows it. A host has one life, journal and followers one after the other.
 
-    `waiting`: requests that came while it had none. `dead`: it will have none any more. `forgotten`: the cluster
-    believes so, and has told some: `told` says whom, by the name of the process."""
+    `again`: makes the next life of one that comes again. `waiting`: requests that came while it had none. `dead`: it
+    will have none any more. `forgotten`: the cluster believes so, and has told some: `told` says whom, by the name of
+    the process."""
 
     name: str
+    again: Callable[[Process], Resident] | None = None
     life: Life | None = None
     dead: bool = False
     forgotten: bool = False
@@ -58,6 +60,7 @@ class Request:
     wire: bytes
     answer: "asyncio.Future[Any]"
     doubled: bool = False
+    unheard: bool = False  # the second copy of an append: what its answer says is not of the first
 
 
 class Network:
@@ -159,19 +162,23 @@ class Network:
     def _answer(self, request: Request, life: Life, answer: tuple[bool, bytes]) -> None:
         if life.process.dead or life.condemned or life.outstanding.pop(request, 0) == 0:
             return
+        if request.unheard:
+            return
         if self.believes_dead(request.asker, request.actor):
             self._refuse(request, "it has died")
             return
         self.messages += 1
         if request.doubled and answer[0]:
-            request.doubled = False
-            self.clock.after(self.faults.again_s(), self._arrive, request)
+            second = Request(request.asker, request.actor, request.method, request.wire, request.answer, unheard=True)
+            self.clock.after(self.faults.again_s(), self._arrive, second)
         if self.faults.hits("answer lost") or self.is_cut(request.asker, life.process):
             self._give_up(request, "the answer was lost")
         else:
             self.clock.after(self.faults.travel_s(), self._land, request, answer)
 
     def _land(self, request: Request, answer: tuple[bool, bytes]) -> None:
+        if request.unheard:
+            return
         request.asker.call_soon(_settle, request.answer, answer, context=Context())
 
     def believes_dead(self, asker: Process, actor: Actor) -> bool:

@@ -35,8 +35,8 @@ __all__ = ["DEFECTS", "Defect", "planted"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defect:
     """What is wrong, in which attributes of what, and how soon it must be found: among how many seeds, with which
-    faults (none: those that each seed chooses). `partitions`: of the journal. `broken` makes the attributes from the
-    right ones."""
+    faults (none: those that each seed chooses). `partitions`: of the journal. `parts`: of the read side that the runs
+    have. `broken` makes the attributes from the right ones."""
 
     name: str
     places: tuple[tuple[Any, str], ...]
@@ -44,6 +44,7 @@ class Defect:
     within: int
     focus: tuple[str, ...]
     partitions: int
+    parts: tuple[str, ...]
 
 
 @contextmanager
@@ -64,7 +65,7 @@ DEFECTS: list[Defect] = []
 
 
 def defect(
-    *places: Any, within: int = 100, focus: tuple[str, ...] = (), partitions: int = 1
+    *places: Any, within: int = 100, focus: tuple[str, ...] = (), partitions: int = 1, parts: tuple[str, ...] = ()
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Add one: its name is that of the function which breaks it. `places`: owner, attribute, owner, attribute …"""
 
@@ -78,6 +79,7 @@ def defect(
                 within=within,
                 focus=focus,
                 partitions=partitions,
+                parts=parts,
             )
         )
         return broken
@@ -149,7 +151,7 @@ def the_version_check_is_skipped(right: Any) -> Any:
     def append(self: Any, append: Append) -> Any:
         result = right(self, append)
         if isinstance(result, VersionConflict):
-            return self._write(self._streams[append.stream], append)
+            return self._write(self._streams[append.stream], append, ())
         return result
 
     return append
@@ -175,7 +177,7 @@ def an_append_sent_again_is_written_again(right: Any) -> Any:
     def append(self: Any, append: Append) -> Any:
         stream = self._streams.get(append.stream)
         if stream is not None and self._written_before(stream, append) and append.events:
-            return self._write(stream, append)
+            return self._write(stream, append, ())
         return right(self, append)
 
     return append

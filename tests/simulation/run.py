@@ -40,14 +40,17 @@ from .callers import Caller, Client, Note, Work
 from .clock import Clock, Process, Stuck
 from .cluster import Control
 from .disk import READ_MAX, Disk, SimulatedStore, at_once
-from .faults import AT_TIMES, Faults
+from .faults import AT_TIMES, READ_AT_TIMES, Faults
 from .network import PACKER, Life, Network
+from .read_side import TUNED, ReadSide, parts_of
 
 __all__ = ["Failure", "Outcome", "attempt", "simulate"]
 
 UNTIL_S, STEPS_MAX = 300.0, 400_000
 SETTLED_S = 15.0
 """How long after the end of all trouble its last consequences may be felt."""
+RESTED_S, LINGER_S = 120.0, 0.5
+"""How long followers may take to be done when nothing more comes; and how long they are looked at when they are."""
 LAST_TIMEOUT_S = 30.0
 """How long after the end of all trouble an aggregate may take to answer. (It waits for what still waits for others.)"""
 
@@ -55,13 +58,21 @@ LAST_TIMEOUT_S = 30.0
 class Failure(AssertionError):
     """A run that went wrong, and how to see it again."""
 
-    def __init__(self, seed: int, problem: str, focus: tuple[str, ...] = (), partitions: int = 1) -> None:
-        super().__init__(seed, problem, focus, partitions)
-        self.seed, self.problem, self.focus, self.partitions = seed, problem, focus, partitions
+    def __init__(
+        self,
+        seed: int,
+        problem: str,
+        focus: tuple[str, ...] = (),
+        partitions: int = 1,
+        parts: tuple[str, ...] | None = None,
+    ) -> None:
+        super().__init__(seed, problem, focus, partitions, parts)
+        self.seed, self.problem, self.focus, self.partitions, self.parts = seed, problem, focus, partitions, parts
 
     def __str__(self) -> str:
         how = "".join(f" --focus '{kind}'" for kind in self.focus)
         how += f" --partitions {self.partitions}" if self.partitions > 1 else ""
+        how += "" if self.parts is None else "".join(f" --part {part}" for part in self.parts or ("none",))
         return f"seed {self.seed}: {self.problem}\nreplay: python -m tests.simulation --seed {self.seed}{how}"
 
 
@@ -79,30 +90,41 @@ class Outcome:
     steps: int
     messages: int
     faults: Counter[str]
+    judged: Counter[str]
+    """What each part of the read side was judged by: events given, rows, effects, reminders."""
 
 
 def simulate(
-    seed: int, tell: Callable[[str], None] | None = None, focus: Sequence[str] = (), partitions: int = 1
+    seed: int,
+    tell: Callable[[str], None] | None = None,
+    focus: Sequence[str] = (),
+    partitions: int = 1,
+    parts: Sequence[str] | None = None,
 ) -> Outcome:
     """Make the world, let it run, judge it. Raises `Failure`. `tell`: hears everything that happens. `focus`: the
-    kinds of faults that it has, instead of those that the seed would choose. `partitions`: of its journal."""
+    kinds of faults that it has, instead of those that the seed would choose. `partitions`: of its journal. `parts`: of
+    the read side that it has, likewise."""
     with drawn_from(seed) as problems:
-        world = World(seed, problems, focus, partitions)
+        world = World(seed, problems, focus, partitions, parts_of(seed) if parts is None else parts)
         world.clock.listener = tell
         try:
             world.play()
             world.judge()
             return world.outcome()
         except AssertionError as error:
-            raise Failure(seed, f"{type(error).__name__}: {error}", tuple(focus), partitions) from error
+            problem, of = f"{type(error).__name__}: {error}", None if parts is None else tuple(parts)
+            raise Failure(seed, problem, tuple(focus), partitions, of) from error
         finally:
             world.clock.end()
+            world.read_side.close()
 
 
-def attempt(seed: int, focus: tuple[str, ...] = (), partitions: int = 1) -> Outcome | Failure:
+def attempt(
+    seed: int, focus: tuple[str, ...] = (), partitions: int = 1, parts: tuple[str, ...] | None = None
+) -> Outcome | Failure:
     """The same, as something that other processes can be sent."""
     try:
-        return simulate(seed, None, focus, partitions)
+        return simulate(seed, None, focus, partitions, parts)
     except Failure as failure:
         return Failure(*failure.args)  # without its traceback
 
@@ -110,7 +132,14 @@ def attempt(seed: int, focus: tuple[str, ...] = (), partitions: int = 1) -> Outc
 class World:
     """All of one run."""
 
-    def __init__(self, seed: int, problems: list[str], focus: Sequence[str] = (), partitions: int = 1) -> None:
+    def __init__(
+        self,
+        seed: int,
+        problems: list[str],
+        focus: Sequence[str] = (),
+        partitions: int = 1,
+        parts: Sequence[str] = (),
+    ) -> None:
         chance = self.chance = random.Random(seed)
         self.seed = seed
         self.clock = Clock(chance)
@@ -131,6 +160,8 @@ class World:
         self.clients = [self._client(f"client {n}") for n in range(chance.choice((1, 2, 2, 3)))]
         self.healed_at = 0.0
         self.heals_at = chance.choice((1.0, 2.0, 4.0))
+        self.read_side = ReadSide(seed, parts, self.clients, aggregates, self.faults, spread=not focus)
+        self.judged: Counter[str] = Counter()
 
     def _client(self, name: str) -> Client:
         client, chance = Client(name, self.control, self.work, self.how), self.chance
@@ -175,7 +206,7 @@ class World:
         """Clients call while things go wrong; then nothing goes wrong any more, and everybody must be answered."""
         for client in self.clients:
             client.start(self.step_s)
-        for kind in AT_TIMES:
+        for kind in (*AT_TIMES, *READ_AT_TIMES):
             if kind in self.faults.rates:
                 self._strike_later(kind)
         self.clock.at(self.heals_at, self._heal)
@@ -184,6 +215,7 @@ class World:
             self.clock.run_until(lambda: all(caller.done for caller in callers), UNTIL_S, STEPS_MAX)
             self._heal()
             self._read_everything()
+            self._come_to_rest()
         except Stuck as stuck:
             waiting = [f"{n.aggregate}.{n.method} {n.token}" for n in self.work.notes if n.returned is None]
             raise Stuck(f"{stuck}; without an answer: {waiting[:8]}; {self.clock.problems[:3]}") from None
@@ -218,6 +250,32 @@ class World:
                 task = client.process.create_task(all_of_it(client.callers[0]), context=Context())
                 self.clock.run_until(task.done, UNTIL_S, STEPS_MAX)
 
+    def _come_to_rest(self) -> None:
+        """Whoever lives from events has time to be done with them, and then to do something too much."""
+        if self.read_side.parts:
+            process = self.clients[0].process
+            assert process is not None, "all have started"
+            task = process.create_task(self.read_side.come_to_rest(), context=Context())
+            self.clock.run_until(task.done, UNTIL_S, STEPS_MAX)
+            task.result()
+            give_up, pause_s = self.clock.now + RESTED_S, 0.1
+            while not self._is_at_rest() and self.clock.now < give_up:
+                self._pass(pause_s)
+                pause_s = min(2 * pause_s, 5.0)
+            self._pass(LINGER_S)
+
+    def _is_at_rest(self) -> bool:
+        try:
+            self.read_side.judge(self.disks)
+        except AssertionError:
+            return False
+        return True
+
+    def _pass(self, seconds: float) -> None:
+        over: list[None] = []
+        self.clock.after(seconds, over.append, None)
+        self.clock.run_until(lambda: bool(over), UNTIL_S + RESTED_S, STEPS_MAX)
+
     async def _answered(self, caller: Caller, aggregate: str, make: Callable[[str, float, str], Note]) -> Note:
         """Refused it may be for a while, as long as something is full or on its way up."""
         give_up = self.clock.now + SETTLED_S
@@ -243,6 +301,9 @@ class World:
 
     def _did(self, kind: str) -> bool:
         what, _, how = kind.rpartition(" ")
+        if what == "follower":
+            lives = [life for life in self.control.following if not life.process.dead]
+            return bool(lives) and self._strike_follower(self.chance.choice(lives), how)
         if what == "host":
             lives = [life for life in self.control.lives if not life.process.dead]
             return bool(lives) and self._strike_host(self.chance.choice(lives), how)
@@ -267,6 +328,18 @@ class World:
         if how in ("killed", "stopped"):
             return self._strike_process(life.process, how)
         actor = next((a for a in self.control.hosts.values() if a.life is life), None)
+        if actor is None:
+            return False
+        if how == "replaced":
+            self.control.forget(actor)
+        else:
+            self._tell(life, "retire")
+        return True
+
+    def _strike_follower(self, life: Life, how: str) -> bool:
+        if how in ("killed", "stopped"):
+            return self._strike_process(life.process, how)
+        actor = next((a for a in self.control.followers.values() if a.life is life), None)
         if actor is None:
             return False
         if how == "replaced":
@@ -337,6 +410,8 @@ class World:
         """Nothing leaves a host that is not on disk."""
         if method in ("exchange", "collect") and value:
             category = life.resident.target.definition.category
+            if category not in TYPES:  # whose answers tell no version
+                return
             for number, kind, answer in value:
                 if kind == Kind.DONE:
                     version = msgspec.msgpack.decode(answer)[0]
@@ -354,7 +429,7 @@ class World:
 
     def judge(self) -> None:
         """Raise AssertionError unless all was right."""
-        problems = [*self.disk.problems, *self.work.problems, *self.clock.problems]
+        problems = [*self.disk.problems, *self.work.problems, *self.clock.problems, *self.read_side.problems]
         assert not problems, f"{len(problems)} problems: " + "; ".join(problems[:3])
         recorded = self._recorded()
         notes = [*self.work.notes, *self._inner_notes()]
@@ -364,16 +439,17 @@ class World:
         self._judge_order(recorded)
         self._judge_inner(recorded)
         self._judge_liveness()
+        self.judged = self.read_side.judge(self.disks)
 
     def _recorded(self) -> list[Recorded]:
-        """All events. Each partition's positions are judged here, and then continue those of the one before."""
+        """All events of the clients' aggregates. Each partition's positions are judged here, and then made such that
+        they run over all of them."""
         recorded: list[Recorded] = []
         for disk in self.disks:
             part: list[Recorded] = at_once(disk.image.read_all(limit=READ_MAX))
             numbered(part)
-            before = len(recorded)
-            recorded += [msgspec.structs.replace(each, position=before + each.position) for each in part]
-        return recorded
+            recorded += [each for each in part if each.stream.category in TYPES]
+        return [msgspec.structs.replace(each, position=at) for at, each in enumerate(recorded, 1)]
 
     def _disk_of(self, stream: StreamId) -> Disk:
         return self.disks[partition_of(stream, len(self.disks))]
@@ -458,6 +534,7 @@ class World:
             steps=self.clock.steps,
             messages=self.network.messages,
             faults=self.faults.counted,
+            judged=self.judged,
         )
 
     def _digest(self) -> str:
@@ -466,6 +543,8 @@ class World:
             told.update(repr(note).encode())
         for entry in (entry for disk in self.disks for entry in disk.log):
             told.update(repr(entry).encode())
+        for each in self.read_side.told():
+            told.update(repr(each).encode())
         told.update(repr((self.clock.now, self.clock.steps, self.network.messages)).encode())
         return told.hexdigest()
 
@@ -516,6 +595,7 @@ def drawn_from(seed: int) -> Iterator[list[str]]:
     """Nothing of the machine reaches a run. Gives the list in which bugs that production code logs appear."""
     problems: list[str] = []
     before = cluster_module.secrets, resident_module.open_store, random.getstate()
+    tuned = [(module, name, getattr(module, name)) for module, name, _ in TUNED]
     log, bugs = logging.getLogger("holdfast"), _Bugs(problems)
     level, propagate = log.level, log.propagate
     random.seed(seed)  # the jitter of links and journal clients
@@ -530,4 +610,6 @@ def drawn_from(seed: int) -> Iterator[list[str]]:
         log.setLevel(level)
         log.propagate = propagate
         cluster_module.secrets, resident_module.open_store = before[0], before[1]
+        for module, name, value in tuned:
+            setattr(module, name, value)
         random.setstate(before[2])

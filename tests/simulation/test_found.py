@@ -7,11 +7,15 @@ from typing import Any
 
 import pytest
 from hf_host import Again, Bench, Client, DirectLink, Log, door, failure, give_up, turns
+from hf_offers import HOUR, NOON, Offer
 
-from holdfast.actors.calls import Kind
+from holdfast.actors.calls import Kind, Trace
+from holdfast.actors.clock import VirtualClock, micros_of
+from holdfast.actors.firing import FIRE
 from holdfast.actors.session import Session
 from holdfast.journal.client import JournalClient
 from holdfast.journal.errors import JournalFailed, JournalUnavailable
+from holdfast.journal.wire import decode_followed
 
 
 class LateLink(DirectLink):
@@ -111,3 +115,39 @@ async def test_who_collects_hears_when_nothing_is_left_to_collect() -> None:
     batch.resolve(SimpleNamespace(number=1), Kind.DONE, b"x")  # type: ignore[arg-type]
     assert await asyncio.wait_for(exchange, 5.0) == [(1, Kind.DONE, b"x")]
     assert await asyncio.wait_for(collecting, 5.0) == []
+
+
+async def test_a_follower_does_not_stop_at_an_event_whose_writer_was_not_told_yet() -> None:
+    """Seed 5120: it reads an event that is committed before the journal's server hears of the commit, and asks for what
+    comes after it. The answer said that the journal ends before; so the follower took it for another one, and stopped.
+    """
+    async with Bench() as bench:
+        host = await bench.host(Log)
+        assert await Client(host).call("a", "put", "x") == 1
+        assert decode_followed(await bench.server.follow(0, 10, None, 0.0)).head == 1
+        held = bench.store.hold("append", after=True)
+        putting = Client(host).start("a", "put", "y")
+        await held.reached.wait()
+        page = decode_followed(await bench.server.follow(0, 9, None, 0.0))
+        assert page.reached == 2
+        assert decode_followed(await bench.server.follow(page.reached, 9, None, 0.0)).head == 2
+        held.release()
+        assert await putting == 2
+
+
+async def test_a_host_that_was_replaced_does_not_say_that_a_reminder_is_gone() -> None:
+    """Seed 20073: whoever fires reminders still has the line to a host whose successor has set one. The command that
+    fires it finds nothing pending there, so nothing is appended that would be refused; and it was asked again for ever.
+    """
+    async with Bench() as bench:
+        clock = VirtualClock(NOON)
+        stale = Client(await bench.host(Offer, clock=clock))
+        assert await stale.call("a", "pending") == {}
+        successor = Client(await bench.host(Offer, clock=clock))
+        await successor.call("a", "set", "x", after=HOUR)
+        due, sure = micros_of(NOON + HOUR), Trace(linearizable=True)
+        told = await failure(stale.start("a", FIRE, "x", due, trace=sure))
+        assert isinstance(told, Again)
+        assert told.moved
+        assert await successor.call("a", FIRE, "x", due, trace=sure) == "fired"
+        assert await successor.call("a", FIRE, "x", due, trace=sure) == "gone"

@@ -12,10 +12,13 @@ by `tests/checkers` against all that the journal holds.
     databases     where the journal is, and what can be done to a database server
     nemesis       the faults: which, when, to whom, and whether they were survived
     driver        a process with callers, and with Ray tasks that call
+    reader        a driver's subscriber, its reminders, and the followers that it has run
+    reading       the projection, the reaction, and what that and reminders write to
     workload      the aggregates, and a seeded plan of calls to them
     caller        makes the calls of a plan and notes what it was told, as it goes
     notes         the files in which callers note, and the history that they make together
     verdict       the judges over history and journal
+    read_verdict  the judges over subscribers, read model, reaction and reminders
     table         what is printed at the end
     processes     what the system knows of processes: descendants, signals
 """

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from .databases import Database, database
-from .driver import Orders
+from .driver import ALL_QUIET, Orders
 from .nemesis import KINDS, SHORT, Fault, Nemesis
 from .notes import Histories, Note
 from .processes import die_with_parent
@@ -173,6 +173,8 @@ class Conductor:
         for role in self._roles:
             assert role.process is not None, "ready, so started"
             role.process.send_signal(signal.SIGTERM)
+        self._until(lambda: self._all_said("quiet"), FINISH_S, "callers did not come to their end", tend=False)
+        (self.histories_in / ALL_QUIET).touch()
         self._until(self._all_finished, FINISH_S, "callers did not get their last answers", tend=False)
 
     def _restarts(self) -> list[float]:
@@ -234,10 +236,12 @@ class Conductor:
         ips = self._nodes.ips()
         orders = Orders(
             name=role.name,
+            role=f"d{role.number}",
             folder=str(self.histories_in),
             address=self._nodes.address,
             ip=ips[role.number % len(ips)],
             url=self.database.url,
+            read_url=self.database.read_url,
             placement=self.settings.placement,
             seed=str(self.settings.seed),
             began=self.began,
@@ -257,6 +261,12 @@ class Conductor:
 
     def _all_ready(self) -> bool:
         return all(map(self._is_ready, self._roles))
+
+    def _all_said(self, what: str) -> bool:
+        for role in self._roles:
+            if not role.is_up and what not in self.histories.said(role.name):
+                raise Stopped(f"driver {role.name} ended before it was {what}")
+        return all(what in self.histories.said(role.name) for role in self._roles)
 
     def _all_finished(self) -> bool:
         gone = [role.name for role in self._roles if not role.is_up]
@@ -290,7 +300,7 @@ class Conductor:
         run = Run(self.settings, self.nemesis.faults, list(self.histories.notes()))
         run.drivers = sum(role.lives for role in self._roles)
         run.problems = [*self._problems, *self.histories.problems]
-        run.verdict = judged(self.database.url, run.notes)
+        run.verdict = judged(self.database.url, run.notes, self.histories_in, self.database.read_url)
         run.problems += run.verdict.wrong
         late = [note for note in run.notes if note.line["patient"] and "DeadlineExceeded" in note.why]
         run.problems += [f"waited a minute for nothing: {note.line} {note.why}" for note in late[:3]]

@@ -13,9 +13,10 @@ __all__ = ["Database", "database"]
 
 
 class Database(Protocol):
-    """A journal's place. `server`: whether there is one to kill."""
+    """A journal's place, and that of a read model. `server`: whether there is one to kill."""
 
     url: str
+    read_url: str
     server: bool
 
     def kill(self) -> None:
@@ -33,7 +34,7 @@ class SqliteFile:
     server = False
 
     def __init__(self, folder: Path) -> None:
-        self.url = f"sqlite:///{folder}/journal.db"
+        self.url, self.read_url = f"sqlite:///{folder}/journal.db", f"sqlite:///{folder}/read.db"
 
     def kill(self) -> None:
         """There is none."""
@@ -43,7 +44,7 @@ class SqliteFile:
 
 
 class PostgresServer:
-    """A server with one database, and the journal in a schema of it."""
+    """A server with one database; the journal is in a schema of it, the read model in another."""
 
     server = True
 
@@ -57,6 +58,7 @@ class PostgresServer:
             tempfile.tempdir = before
         self._up = True
         self.url = self._server.url("soak", lock_wait_s=10)
+        self.read_url = f"{self.url.partition('?')[0]}?schema=read"
 
     def kill(self) -> None:
         """See `Database`."""

@@ -1,7 +1,8 @@
 """A driver: a process that has joined the cluster at a node of its own, with callers, and with Ray tasks that call.
 
 It takes up what its predecessor of that name, killed perhaps, had asked under a key and not been told. On SIGTERM its
-callers finish what they do; then it reads every aggregate once more, so that nothing is left that does not answer.
+callers finish what they do; then it reads every aggregate once more, so that nothing is left that does not answer, and
+waits, when the other drivers are as far, until those who live from events are done with all of them.
 """
 
 import asyncio
@@ -26,26 +27,33 @@ from holdfast.runtime import Config, Runtime
 
 from .caller import Caller
 from .notes import Histories, Notes
+from .reader import Reader
+from .reading import READING
 from .workload import DEDICATED, PLACEMENTS, TYPES, Plan, patiently, plans
 
-__all__ = ["CONFIG", "Orders", "main"]
+__all__ = ["ALL_QUIET", "CONFIG", "Orders", "main"]
 
 CONFIG = Config(timeout_s=60, suspect_s=1.0, paused_s=1.5)
 """Fail-over of a paused process after 2.5 s, so that a pause of a few seconds is one."""
 
 TASK_CALLS = 40
+ALL_QUIET = "all-quiet"
+"""The file that tells drivers that none of them writes any more."""
 OPENING_S = 90.0
 
 
 class Orders(msgspec.Struct, frozen=True, kw_only=True):
     """What a driver is to do. `began`: of the run, on the monotonic clock. `ip`: of the node that it joins.
-    `predecessors`: whose unanswered keyed commands it sends again."""
+    `role`: what its predecessors have in common with it. `predecessors`: whose unanswered keyed commands it sends
+    again."""
 
     name: str
+    role: str
     folder: str
     address: str
     ip: str
     url: str
+    read_url: str
     placement: str
     seed: str
     began: float
@@ -63,6 +71,8 @@ class Driver:
         self._rng = random.Random(f"{orders.seed} {orders.name}")
         self._touched: set[tuple[str, str]] = set()
         self._over = asyncio.Event()
+        folder = Path(orders.folder)
+        self._reader = Reader(orders.name, orders.role, folder, orders.read_url, runtime, notes)
 
     async def run(self) -> None:
         """Until SIGTERM."""
@@ -70,11 +80,17 @@ class Driver:
         loop.add_signal_handler(signal.SIGTERM, self._over.set)
         loop.add_signal_handler(signal.SIGUSR1, _tell_what_waits)
         self._notes.says("ready")
-        work = [self._resend(), *map(self._caller, range(self._orders.callers))]
+        work = [self._reader.start(), self._resend(), *map(self._caller, range(self._orders.callers))]
+        work.append(self._reader.set_reminders(random.Random(self._rng.random()), self._over))
         work += map(self._tasks, range(self._orders.tasks))
         await asyncio.gather(*work)
         await self._read_all()
+        self._notes.says("quiet")
+        while not (Path(self._orders.folder) / ALL_QUIET).exists():
+            await asyncio.sleep(0.05)
+        await self._reader.settle()
         self._notes.says("finished")
+        self._reader.close()
 
     def _reference(self, plan: Plan) -> Any:
         """A reference as the plan wants it."""
@@ -169,7 +185,7 @@ async def _opened(orders: Orders) -> Runtime:
     while True:
         try:
             return await Runtime.open(
-                orders.url, namespace="soak", placement=PLACEMENTS[orders.placement], config=CONFIG
+                orders.url, namespace="soak", placement=PLACEMENTS[orders.placement] | READING, config=CONFIG
             )
         except HoldfastError as error:
             if not error.retryable or time.monotonic() > give_up:

@@ -25,6 +25,8 @@ KINDS = {
     "kill journal": 12,
     "pause journal": 6,
     "kill host and journal": 8,
+    "kill follower": 10,
+    "pause follower": 5,
     "kill driver": 5,
     "kill node": 4,
     "pause node": 3,
@@ -36,6 +38,7 @@ SHORT = (
     "pause host",
     "kill host and journal",
     "pause journal",
+    "kill follower",
     "kill driver",
     "kill node",
 )
@@ -94,6 +97,8 @@ class Nemesis:
             "kill journal": lambda: self._kill(self._journal()),
             "pause journal": lambda: self._pause(self._journal()),
             "kill host and journal": lambda: self._kill(self._host() | self._journal()),
+            "kill follower": lambda: self._kill(self._follower()),
+            "pause follower": lambda: self._pause(self._follower()),
             "kill driver": lambda: self._kill(self._one(self._victims.drivers())),
             "kill node": lambda: self._kill(self._node()),
             "pause node": lambda: self._pause(self._node(), 2.0),
@@ -167,12 +172,15 @@ class Nemesis:
     # -- whom ----------------------------------------------------------------------------------------------------
 
     def _awake(self) -> dict[str, int]:
-        """Hosts and journal that are up and not paused by us."""
+        """Hosts, followers and journal that are up and not paused by us."""
         asleep = {pid for _, _, pids in self._paused for pid in pids}
         return {name: pid for name, pid in self._victims.residents().items() if pid not in asleep and is_running(pid)}
 
     def _host(self) -> dict[str, list[int]]:
         return self._one({name: pid for name, pid in self._awake().items() if name.startswith("host:")})
+
+    def _follower(self) -> dict[str, list[int]]:
+        return self._one({name: pid for name, pid in self._awake().items() if name.startswith("follower:")})
 
     def _journal(self) -> dict[str, list[int]]:
         return self._one({name: pid for name, pid in self._awake().items() if name == "journal"})

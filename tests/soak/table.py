@@ -32,6 +32,8 @@ def printed(run: Run, console: Console) -> None:
     table.add_row("all", *_row(run, list(numbers), longest, lost, doubled))
     console.print(table)
     console.print(_totals(run))
+    for line in run.verdict.read_side:
+        console.print(line, highlight=False)
 
 
 def summed(runs: Sequence[Run], console: Console) -> None:
