@@ -179,11 +179,12 @@ class JournalServer:
 
     async def _commit(self, requests: list[list[Append]]) -> list[list[Appended | JournalError]]:
         """One transaction for all that waits; the results are handed back request by request."""
+        batch = list(chain.from_iterable(requests))
         try:
-            results = await self.store.append(list(chain.from_iterable(requests)))
+            results = await self.store.append(batch)
         except BaseException:
             self._tail.lost_touch()  # it may have been written all the same
             raise
-        self._tail.grew(results)
+        self._tail.grew(batch, results)
         starts = accumulate(map(len, requests), initial=0)
         return [results[start : start + len(request)] for start, request in zip(starts, requests, strict=False)]

@@ -8,19 +8,21 @@ idle request.
 transactions of its events have ended: what is at or below `reached` was there to be read. What a follower has got it
 does not get again, since it names the position that it goes on after.
 
-**Followers cost one read.** Those that stand at the same place, as they all do once they have caught up, get the very
-bytes of one page. Nothing is kept for those that are slow: they find in the journal whatever they have not fetched yet.
+**Followers cost one read, and mostly none.** Those that stand at the same place, as they all do once they have caught
+up, get the very bytes of one page; and that is made of the last few commits, which are remembered while somebody
+follows. Nothing is kept for those that are slow: they find in the journal whatever they have not fetched yet.
 """
 
 import asyncio
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from .errors import JournalError, JournalUnavailable
-from .records import Appended, Followed
+from .pages import PAGE_BYTES_MAX
+from .records import Append, Appended, Followed, Recorded
 from .store import Store
 from .wire import encode
 
@@ -29,6 +31,9 @@ __all__ = ["FOLLOW_MOST_S", "Tail"]
 FOLLOW_MOST_S = 60.0
 """Nobody waits longer without an answer, so that a request whose asker has gone does not stay for ever."""
 PAGES_KEPT, PAGES_BYTES_MAX = 32, 16 << 20
+COMMITS_KEPT, COMMITS_BYTES_MAX = 64, 8 << 20
+FOLLOWED_S = 10.0
+"""Commits are remembered while somebody has followed so lately."""
 
 _Place: TypeAlias = tuple[int, int, str | None]
 
@@ -41,6 +46,26 @@ class _Page:
     ends_at: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Commit:
+    """What one transaction wrote after position `before`, up to `head`, and about how many bytes that is."""
+
+    before: int
+    head: int
+    batch: Sequence[Append]
+    results: Sequence[Appended | JournalError]
+    bytes: int
+
+    def events(self) -> list[Recorded]:
+        """In order. An append that was recognised as sent again was written by another one."""
+        return [
+            event
+            for append, result in zip(self.batch, self.results, strict=True)
+            if type(result) is Appended and result.position > self.before
+            for event in _recorded(append, result)
+        ]
+
+
 class Tail:
     """The followers of one store's events, and the pages that they share."""
 
@@ -50,6 +75,9 @@ class Tail:
         self._more: asyncio.Future[None] | None = None  # of all who wait
         self._pages: OrderedDict[_Place, asyncio.Task[_Page]] = OrderedDict()  # the least recently asked for first
         self._bytes = 0
+        self._commits: deque[_Commit] = deque()  # contiguous, up to the head
+        self._commits_bytes = 0
+        self._followed_at = -FOLLOWED_S
         self._closed = False
         self.pages_read = 0
 
@@ -57,6 +85,7 @@ class Tail:
         """A `Followed` as it travels: events after a position, of one category or of all. Empty, with what was
         reached, if `wait_s` seconds brought none, or none of the category."""
         after = max(after, 0)
+        self._followed_at = asyncio.get_running_loop().time()
         if await self._known_head() == after and wait_s > 0:  # one that is further than the journal hears so at once
             await self._wait(min(wait_s, FOLLOW_MOST_S))
         head = await self._known_head()
@@ -64,17 +93,21 @@ class Tail:
             return encode(Followed(events=(), reached=after, head=head))
         return await self._page((after, max(limit, 1), category))
 
-    def grew(self, results: Sequence[Appended | JournalError]) -> None:
-        """A transaction was committed, with these results."""
+    def grew(self, batch: Sequence[Append], results: Sequence[Appended | JournalError]) -> None:
+        """A transaction with these appends was committed, with these results."""
         newest = max((r.position for r in results if type(r) is Appended), default=0)
-        if self._head is not None:
-            self._head = max(self._head, newest)
+        before, self._head = self._head, None if self._head is None else max(self._head, newest)
+        if before is None or asyncio.get_running_loop().time() - self._followed_at > FOLLOWED_S:
+            self._forget_commits()
+        elif newest > before:
+            self._remember(_Commit(before, newest, batch, results, sum(map(_weight, batch))))
         if newest:
             self._wake()
 
     def lost_touch(self) -> None:
         """A transaction ended in doubt: those who wait look for themselves."""
         self._head = None
+        self._forget_commits()
         self._wake()
 
     def close(self) -> None:
@@ -119,12 +152,46 @@ class Tail:
 
     async def _read(self, after: int, limit: int, category: str | None) -> _Page:
         head = await self._known_head()  # before the read: nothing at or below it can be missing from that
-        events = await self._store.read_all(after=after, limit=limit, category=category)
-        self.pages_read += 1
+        events = self._remembered(after, limit, category)
+        if events is None:
+            events = await self._store.read_all(after=after, limit=limit, category=category)
+            self.pages_read += 1
         reached = events[-1].position if events else head
         head = max(head, reached)
         wire = encode(Followed(events=tuple(events), reached=reached, head=head))
         return _Page(wire, head if reached == head else 0)
+
+    def _remembered(self, after: int, limit: int, category: str | None) -> list[Recorded] | None:
+        """The page, if the commits are still here that it starts with, and one that a store would give."""
+        found: list[Recorded] = []
+        size = 0
+        for commit in self._commits:
+            if commit.head <= after:
+                continue
+            if commit.before > after and not found:
+                return None
+            size += commit.bytes
+            if size > PAGE_BYTES_MAX:
+                return None
+            found += [event for event in commit.events() if event.position > after]
+            if len(found) >= limit:
+                break
+        if [event.position for event in found] != list(range(after + 1, after + 1 + len(found))) or not found:
+            return None
+        if category is not None:
+            found = [event for event in found[:limit] if event.stream.category == category]
+            return found or None  # how far that reaches, the store tells
+        return found[:limit]
+
+    def _remember(self, commit: _Commit) -> None:
+        self._commits.append(commit)
+        self._commits_bytes += commit.bytes
+        while len(self._commits) > COMMITS_KEPT or self._commits_bytes > COMMITS_BYTES_MAX:
+            self._commits_bytes -= self._commits.popleft().bytes
+
+    def _forget_commits(self) -> None:
+        self._commits.clear()
+        self._commits_bytes = 0
 
     def _keep(self, place: _Place, reading: "asyncio.Task[_Page]") -> None:
         """Forget one that failed, and those that nobody has asked for in a long time."""
@@ -144,3 +211,27 @@ class Tail:
         page = self._pages.pop(place, None)
         if page is not None and page.done():
             self._bytes -= len(page.result().wire)
+
+
+def _recorded(append: Append, result: Appended) -> list[Recorded]:
+    """The events of an append, as they stand in the journal."""
+    count = len(append.events)
+    position, version = result.position - count, result.version - count
+    return [
+        Recorded(
+            position=position + place,
+            stream=append.stream,
+            version=version + place,
+            type=event.type,
+            payload=event.payload,
+            command_id=event.command_id,
+            recorded_at=event.recorded_at,
+            metadata=event.metadata,
+            reply=event.reply,
+        )
+        for place, event in enumerate(append.events, 1)
+    ]
+
+
+def _weight(append: Append) -> int:
+    return sum(len(event.payload) + len(event.metadata) + len(event.reply or b"") + 100 for event in append.events)

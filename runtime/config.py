@@ -25,6 +25,9 @@ class Config:
     - `spare_hosts`: processes that this runtime keeps ready to become dedicated hosts, from the first registration or
       call of a dedicated type on. Each is about 50 MB, and makes the first call of one aggregate a matter of
       milliseconds; the next is ready a second later. 0: every dedicated host starts from nothing.
+    - `reminders_rate_max`: reminders of one type that are fired in any one second. After a long absence, when a great
+      many are due at once, a smaller number leaves more of the cluster to other callers.
+    - `reminders_in_flight_max`: reminders of one type that are being fired at once.
     - `link_idle_s`: silence after which this process forgets its line to a host.
     - `host`: the bounds of each host that this runtime starts.
     """
@@ -40,6 +43,8 @@ class Config:
     start_s: float = 60.0
     starting_max: int = 4
     spare_hosts: int = 0
+    reminders_rate_max: int = 2000
+    reminders_in_flight_max: int = 200
     link_idle_s: float = 60.0
     host: HostLimits = field(default_factory=HostLimits)
 

@@ -24,6 +24,7 @@ from holdfast.journal.errors import HoldfastError
 from holdfast.journal.pages import LATEST
 from holdfast.journal.records import Reminder, StreamId
 
+from .config import Config
 from .follower import Desk, Follower, FollowerPhase, FollowerPlan
 
 __all__ = ["REMINDERS", "RemindersFollower", "RemindersScheduler", "SchedulerCounters", "reminders_plan"]
@@ -113,8 +114,8 @@ class RemindersScheduler:
         give_up: GiveUp,
         clock: Clock = MACHINE,
         *,
-        rate_max: int = 500,
-        in_flight_max: int = 32,
+        rate_max: int = 2000,
+        in_flight_max: int = 200,
         poll_s: float = 0.5,
         tell: Callable[[SchedulerCounters], None] = lambda counters: None,
     ) -> None:
@@ -125,7 +126,8 @@ class RemindersScheduler:
         self.counters = SchedulerCounters()
         self._category, self._parts, self._clock = category, parts, clock
         self._fire, self._give_up, self._tell = fire, give_up, tell
-        self._rate_max, self._in_flight_max, self._poll_s = rate_max, in_flight_max, poll_s
+        self._rate_max, self._poll_s = rate_max, poll_s
+        self._places = asyncio.Semaphore(in_flight_max)
         self._in_flight: dict[Key, asyncio.Task[None]] = {}
         self._put_off: dict[Key, _PutOff] = {}
         self._recent: deque[int] = deque(maxlen=rate_max)  # when the last ones were fired, in µs
@@ -189,8 +191,7 @@ class RemindersScheduler:
 
     async def _room(self) -> None:
         """Wait until one more may be fired, for their number and for their rate."""
-        while len(self._in_flight) >= self._in_flight_max:
-            await asyncio.wait(self._in_flight.values(), return_when=asyncio.FIRST_COMPLETED)
+        await self._places.acquire()
         while len(self._recent) == self._rate_max and self._recent[0] + 1_000_000 > self._clock.now_us():
             self._wake.clear()
             await self._clock.pause(self._recent[0] + 1_000_000, 1.0, self._wake)
@@ -203,6 +204,7 @@ class RemindersScheduler:
 
     def _ended(self, key: Key, release: Callable[[], None], task: "asyncio.Task[None]") -> None:
         del self._in_flight[key]
+        self._places.release()
         self._tell(self.counters)
         release()
         self._wake.set()  # what it fired may be due again already
@@ -272,8 +274,12 @@ class RemindersFollower(Follower):
     kind: ClassVar[str] = "reminders"
     methods: ClassVar[frozenset[str]] = frozenset({"advance"})
 
-    def __init__(self, type: type[Aggregate], clock: Clock = MACHINE) -> None:
+    def __init__(
+        self, type: type[Aggregate], clock: Clock = MACHINE, *, rate_max: int = 2000, in_flight_max: int = 200
+    ) -> None:
+        """`rate_max`, `in_flight_max`: see `RemindersScheduler`."""
         self._type, self._clock = type, clock
+        self._rate_max, self._in_flight_max = rate_max, in_flight_max
         self._starting: Callable[[], None] | None = clock.hold()
         self._scheduler: RemindersScheduler | None = None
         self._advancing = asyncio.Lock()
@@ -288,7 +294,14 @@ class RemindersFollower(Follower):
 
         category = definition_of(self._type).category
         scheduler = RemindersScheduler(
-            category, desk.parts, partial(send, FIRE), partial(send, GAVE_UP), self._clock, tell=tell
+            category,
+            desk.parts,
+            partial(send, FIRE),
+            partial(send, GAVE_UP),
+            self._clock,
+            rate_max=self._rate_max,
+            in_flight_max=self._in_flight_max,
+            tell=tell,
         )
         self._scheduler = scheduler
         await self.close()  # from now on the scheduler says when it is busy
@@ -330,11 +343,17 @@ class RemindersFollower(Follower):
             starting()
 
 
-def reminders_plan(definition: Definition, clock: Clock = MACHINE) -> FollowerPlan:
+def reminders_plan(definition: Definition, config: Config, clock: Clock = MACHINE) -> FollowerPlan:
     """The follower that fires the reminders of a type. One that goes by another sort of clock is not the same code."""
     virtual = isinstance(clock, VirtualClock)
     return FollowerPlan(
         name=f"{REMINDERS}{definition.category}",
         code=f"{definition.code}, by a virtual clock" if virtual else definition.code,
-        make=partial(RemindersFollower, definition.type, clock),
+        make=partial(
+            RemindersFollower,
+            definition.type,
+            clock,
+            rate_max=config.reminders_rate_max,
+            in_flight_max=config.reminders_in_flight_max,
+        ),
     )

@@ -479,7 +479,7 @@ class Runtime:
         try:
             while True:
                 try:
-                    return await self._followers.start((reminders_plan(definition, self._clock),))
+                    return await self._followers.start((reminders_plan(definition, self._config, self._clock),))
                 except HoldfastError as error:
                     log.warning("the reminders of %s do not start yet: %s", definition.category, error)
                 await asyncio.sleep(ASK_AGAIN_S)

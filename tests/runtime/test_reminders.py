@@ -24,7 +24,7 @@ from holdfast.actors.errors import Overloaded, UnknownCommand
 from holdfast.actors.firing import FIRE
 from holdfast.journal.errors import JournalUnavailable
 from holdfast.journal.records import Reminder, StreamId
-from holdfast.runtime import Runtime, Sharded
+from holdfast.runtime import Config, Runtime, Sharded
 from holdfast.runtime.follower import Desk, Progress
 from holdfast.runtime.reminders import RemindersFollower, RemindersScheduler, reminders_plan
 
@@ -351,10 +351,10 @@ class Way:
 
 
 @asynccontextmanager
-async def following(w: World, settle_s: float = 10.0) -> AsyncIterator[RemindersFollower]:
+async def following(w: World, settle_s: float = 10.0, **how: Any) -> AsyncIterator[RemindersFollower]:
     """The follower over a world, with a clock of its own; run again whenever it fails, as its resident does."""
     w.clock = VirtualClock(NOON, settle_s=settle_s)
-    follower = RemindersFollower(Offer, w.clock)
+    follower = RemindersFollower(Offer, w.clock, **how)
     parts: Any = w.parts
     way: Any = Way(w)
     desk = Desk(owner="f", epoch=1, parts=parts, gate=way, progress=Progress(len(w.parts), time.monotonic))
@@ -405,7 +405,7 @@ async def test_a_clock_that_is_moved_from_elsewhere_waits_for_what_has_failed_fo
 async def test_a_clock_that_is_moved_from_elsewhere_waits_for_more_than_may_fire_in_a_second() -> None:
     """All are due in one instant, at which it stands."""
     w = World()
-    async with following(w) as follower:
+    async with following(w, rate_max=500) as follower:
         for n in range(1100):
             w.parts[0].set(f"o{n}", HOUR)
         await follower.advance(micros_of(NOON + HOUR))
@@ -451,9 +451,9 @@ async def test_who_moves_a_clock_elsewhere_hears_when_what_is_due_does_not_fire(
 def test_reminders_that_go_by_another_sort_of_clock_are_another_follower() -> None:
     """One that runs by the machine's is not left to itself where a test wants to move the time."""
     definition = definition_of(Offer)
-    codes = {reminders_plan(definition, clock).code for clock in (MachineClock(), VirtualClock(NOON))}
+    codes = {reminders_plan(definition, Config(), clock).code for clock in (MachineClock(), VirtualClock(NOON))}
     assert len(codes) == 2
-    assert reminders_plan(definition, VirtualClock(NOON + DAY)).code in codes
+    assert reminders_plan(definition, Config(), VirtualClock(NOON + DAY)).code in codes
 
 
 # -- all of it together ------------------------------------------------------------------------------------------

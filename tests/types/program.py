@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import assert_type
 
-from holdfast.actors import Aggregate, Reaction, Retry, apply, command, event, on, query
+from holdfast.actors import Aggregate, Reaction, apply, command, event, on, query
 from holdfast.actors.testing import given
 from holdfast.runtime import (
     BlockingRuntime,

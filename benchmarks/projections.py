@@ -1,0 +1,202 @@
+"""What does a projection cost, beside the inserts that it is there for, and how soon does it show what happened?
+
+**Catching up**: a projection that keeps a row for each counter goes through a journal, in SQLite both, with a journal
+server in this process: pages, checksums, the wire's encoding, typed events, its handlers, its checkpoint in each
+transaction. Compared with one loop in one thread over the same rows of the file: raw `sqlite3`, payloads decoded by
+msgspec, the same inserts, a commit for each page. Once over one stream, and once over as many streams as events, which
+must be no slower.
+
+**Live**: on a cluster; one command, and then the wait until the projection has it, as a program would that reads its
+own writes, against a bare Ray call.
+"""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+from benchmarks.harness import Question, Run, at_least, at_most
+from benchmarks.latency import median_s
+from benchmarks.replay import fill_long
+from benchmarks.subjects.bare import bare_counter, wait_for
+from benchmarks.subjects.counter import Added, Counter
+from benchmarks.subjects.journals import fill_new_streams, served
+from holdfast.actors import on
+from holdfast.journal import Positions
+from holdfast.runtime import Projection, RecordedEvent, Runtime, Table
+from holdfast.runtime.follower import Desk, Progress
+from holdfast.runtime.projection_follower import ProjectionFollower
+
+QUESTION = Question(
+    name="projections",
+    asks="what does a projection cost beside its inserts, and how soon does it show what happened?",
+    compared="a bare loop over the same rows with the same inserts, in one thread",
+    target=at_least(0.5),
+)
+PAGE = 1000
+UPSERT = "INSERT INTO totals VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET total = totals.total + excluded.total"
+
+
+class Totals(Projection):
+    """What each counter has come to."""
+
+    totals = Table("id TEXT PRIMARY KEY, total BIGINT NOT NULL")
+
+    @on(Added)
+    def added(self, event: Added, recorded: RecordedEvent) -> None:
+        self.execute(
+            f"INSERT INTO {self.totals} VALUES (?, ?)"
+            f" ON CONFLICT (id) DO UPDATE SET total = {self.totals}.total + excluded.total",
+            recorded.id,
+            event.amount,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """`events`: in one stream. `streams`: of one event each. `calls`: of one round of the live measurement."""
+
+    rounds: int
+    events: int
+    streams: int
+    calls: int
+
+
+FULL = Sizes(rounds=5, events=200_000, streams=1_000_000, calls=300)
+QUICK = Sizes(rounds=3, events=30_000, streams=30_000, calls=50)
+
+
+async def measure(run: Run, sizes: Sizes) -> None:
+    await catching_up(run, sizes)
+    await live(run, sizes)
+
+
+async def catching_up(run: Run, sizes: Sizes) -> None:
+    one, many = run.folder / "one.db", run.folder / "many.db"
+    await fill_long(run, one, "long", sizes.events)
+    with run.progress(f"filling {sizes.streams:,} streams", sizes.streams) as advance:
+        fill_new_streams(many, 1, [f"counter-{n}" for n in range(sizes.streams)], advance)
+    cases = {"one stream": (one, sizes.events, 1), "a stream for each event": (many, sizes.streams, sizes.streams)}
+    rates: dict[str, Sequence[float]] = {}
+    for name, (path, events, rows) in cases.items():
+        model = run.folder / "model.db"
+
+        async def ours(path: Path = path, events: int = events, rows: int = rows, model: Path = model) -> float:
+            return events / await projected_s(path, events, rows, model)
+
+        async def theirs(path: Path = path, events: int = events, rows: int = rows, model: Path = model) -> float:
+            return events / bare_s(path, events, rows, model)
+
+        samples = await run.alternate(name, sizes.rounds, {"ours": ours, "theirs": theirs})
+        run.compare("events projected", "/s", samples["ours"], samples["theirs"], of=f"over {name}")
+        rates[name] = samples["ours"]
+    single, several = rates.values()
+    run.compare(
+        "events projected",
+        "/s",
+        several,
+        single,
+        of="over a stream for each event, by itself",
+        compared="over one stream",
+        target=at_least(0.9),
+    )
+
+
+async def projected_s(path: Path, events: int, rows: int, model: Path) -> float:
+    """Seconds for the projection, from nothing to the end of the journal."""
+    discard(model)
+    async with served(path) as client:
+        follower, progress = ProjectionFollower(Totals, f"sqlite:///{model}"), Progress(1)
+        epoch = await client.claim("follower:projection/Totals@1", "benchmark")
+        desk = Desk(
+            owner="follower:projection/Totals@1",
+            epoch=epoch,
+            parts=[client],
+            gate=cast(Any, None),  # a projection calls nobody
+            progress=progress,
+            page=PAGE,
+        )
+        started = time.perf_counter()
+        running = asyncio.create_task(follower.run(desk))
+        assert await progress.wait(Positions((events,)), 3600), "it has not come to the end"
+        taken = time.perf_counter() - started
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        await follower.close()
+    check(model, events, rows)
+    return taken
+
+
+def bare_s(path: Path, events: int, rows: int, model: Path) -> float:
+    """Seconds for the loop."""
+    discard(model)
+    decode = msgspec.msgpack.Decoder(Added).decode
+    with closing(sqlite3.connect(path)) as journal, closing(sqlite3.connect(model, isolation_level=None)) as read_model:
+        read_model.execute("PRAGMA journal_mode = WAL")
+        read_model.execute("PRAGMA synchronous = FULL")
+        read_model.execute("CREATE TABLE totals (id TEXT PRIMARY KEY, total BIGINT NOT NULL)")
+        started = time.perf_counter()
+        query = (
+            "SELECT s.id, e.payload FROM events e JOIN streams s ON s.key = e.stream WHERE e.position > ? AND"
+            " e.position <= ? ORDER BY e.position"
+        )
+        for after in range(0, events, PAGE):
+            read_model.execute("BEGIN IMMEDIATE")
+            for id, payload in journal.execute(query, (after, after + PAGE)):
+                read_model.execute(UPSERT, (id, decode(payload).amount))
+            read_model.execute("COMMIT")
+        taken = time.perf_counter() - started
+    check(model, events, rows)
+    return taken
+
+
+def discard(model: Path) -> None:
+    for path in model.parent.glob(f"{model.name}*"):
+        path.unlink()
+
+
+def check(model: Path, events: int, rows: int) -> None:
+    """Every event counts once, in the row of its stream."""
+    with closing(sqlite3.connect(model)) as connection:
+        found = connection.execute("SELECT sum(total), count(*) FROM totals").fetchone()
+    assert found == (events, rows), f"the table says {found}, the journal {events, rows}"
+
+
+async def live(run: Run, sizes: Sizes) -> None:
+    url = f"sqlite:///{run.folder}/live.db"
+    async with Runtime.open(url) as runtime:
+        await runtime.start(Totals, f"sqlite:///{run.folder}/live-model.db")
+        counter, bare, position = runtime.get(Counter, "one"), bare_counter(1000), 0
+        bare_add = wait_for(bare.add)
+
+        async def lag() -> float:
+            nonlocal position
+            times: list[float] = []
+            for _ in range(sizes.calls):
+                await counter.add(1)
+                position += 1
+                started = time.perf_counter()
+                await runtime.wait_for(Totals, position)
+                times.append(time.perf_counter() - started)
+            return sorted(times)[len(times) // 2]
+
+        async def call() -> float:
+            return await median_s(lambda: bare_add(1), sizes.calls)
+
+        samples = await run.alternate("live", sizes.rounds, {"lag": lag, "call": call})
+        run.compare(
+            "from the answer to a command to its row, p50",
+            "s",
+            samples["lag"],
+            samples["call"],
+            of="live",
+            compared="a bare Ray call",
+            target=at_most(5),
+        )
