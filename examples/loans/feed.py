@@ -3,6 +3,10 @@
 Commands to one application arrive in the order in which they are made here, so an application's steps stay in order
 while those of different applications overtake each other. When all answers of a week are in, each clerk of that
 week reports it, under an idempotency key: a report that is sent twice counts once.
+
+Where a week ends in which an offer can lapse, the feed waits: for all answers, for the reaction to have heard of them,
+and for the clock to come to Monday, by which the offers have lapsed that nobody answered. So the next week's steps meet
+what the bank has decided by then, however fast the one or the other was.
 """
 
 import asyncio
@@ -10,20 +14,22 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from itertools import groupby
 
-from holdfast.actors import Rejected
+from holdfast.actors import Rejected, VirtualClock
 from holdfast.runtime import Runtime
 
+from .days import end_of_week, midnight, monday_of
 from .domain import Clerk, LoanApplication, WorkItem
 from .log import Line, Log
+from .unanswered import PATIENCE, UnansweredOffers
 
 __all__ = ["Answers", "Incident", "feed"]
 
 UNDER_WAY_MAX = 4000  # commands without an answer; more only wait longer
 PROGRESS_LINES = 500
-PATIENCE_S = 120.0  # for a clerk's report: its process may have to start, beside all the rest
+PATIENCE_S = 120.0  # for a clerk's report, and for the reaction: a process may have to start, beside all the rest
 
 Send = Callable[[LoanApplication, Line], Awaitable[int]]
 
@@ -55,11 +61,13 @@ WORK: dict[str, Callable[[LoanApplication, Line, WorkItem], Awaitable[int]]] = {
 
 @dataclass(slots=True)
 class Incident:
-    """Something that is done to the cluster while line `number` is fed. `at`: seconds into the feed."""
+    """Something that is done to the cluster while line `number` is fed. `at`: seconds into the feed. `follower`: to
+    which, if it is to one: no caller waits for those."""
 
     number: int
     name: str
     strike: Callable[[], Awaitable[int]]
+    follower: str = ""
     at: float = -1.0
     pid: int = 0
 
@@ -102,26 +110,28 @@ class Answers:
 
 
 async def feed(
-    runtime: Runtime, log: Log, incidents: list[Incident], progress: Callable[[int], None] = lambda lines: None
+    runtime: Runtime,
+    clock: VirtualClock,
+    log: Log,
+    incidents: list[Incident],
+    progress: Callable[[int], None] = lambda lines: None,
 ) -> Answers:
-    """Send the whole log; return when every command and every report has its answer. `progress` hears of each
-    batch of answers. Raises an `ExceptionGroup` of anything that is not a rejection."""
-    feeding = _Feeding(runtime, log, progress)
+    """Send the whole log; return when every command and every report has its answer, and what fell due in the last week
+    is done. `clock`: that of the runtime, at or before the log's first step. `progress` hears of each batch of answers.
+    `UnansweredOffers` has to run. Raises an `ExceptionGroup` of anything that is not a rejection."""
+    feeding = _Feeding(runtime, clock, log, progress)
     async with asyncio.TaskGroup() as group:
         await feeding.run(group, incidents)
     feeding.tell()
     return feeding.answers
 
 
-def _monday(at: datetime) -> date:
-    return at.date() - timedelta(days=at.weekday())
-
-
 class _Feeding:
     """One run through a log."""
 
-    def __init__(self, runtime: Runtime, log: Log, progress: Callable[[int], None]) -> None:
-        self.log, self.progress = log, progress
+    def __init__(self, runtime: Runtime, clock: VirtualClock, log: Log, progress: Callable[[int], None]) -> None:
+        self.log, self.progress, self.clock = log, progress, clock
+        self.lapses = {end_of_week(line.at + PATIENCE) for line in log.lines if line.activity == "O_SENT"}
         self.answers = Answers.none(len(log.lines))
         self._runtime, self._started = runtime, time.perf_counter()
         self._untold = 0
@@ -136,7 +146,9 @@ class _Feeding:
         ahead = {incident.number: incident for incident in incidents}
         weeks: asyncio.Queue[tuple[date, list[Line], set[asyncio.Task[None]]] | None] = asyncio.Queue()
         group.create_task(self._report(group, weeks))
-        for week, lines in groupby(self.log.lines, key=lambda line: _monday(line.at)):
+        week, under_way = date.min, set[asyncio.Task[None]]()
+        for week, lines in groupby(self.log.lines, key=lambda line: monday_of(line.at)):
+            await self._begin_week(week, under_way)
             done, under_way = list(lines), set[asyncio.Task[None]]()
             for line in done:
                 await self._room.acquire()
@@ -145,6 +157,15 @@ class _Feeding:
                     group.create_task(self._strike(ahead[line.number]))
             weeks.put_nowait((week, done, under_way))
         weeks.put_nowait(None)
+        await self._begin_week(week + timedelta(days=7), under_way)
+
+    async def _begin_week(self, week: date, last: set[asyncio.Task[None]]) -> None:
+        """Nothing of a week is sent before what fell due until then is done. `last`: commands of the week before."""
+        moment = midnight(week)
+        if any(self.clock.now < lapse <= moment for lapse in self.lapses):
+            await asyncio.wait(last)
+            await self._runtime.wait_for(UnansweredOffers, timeout_s=PATIENCE_S)
+            await self.clock.advance_to(moment)
 
     async def _send(self, line: Line) -> None:
         application, answers, number = self._applications[line.case], self.answers, line.number
