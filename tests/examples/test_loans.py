@@ -22,7 +22,7 @@ from examples.loans.feed import COMMANDS, WORK, Answers, Incident, feed
 from examples.loans.fold import Expected, fold
 from examples.loans.generator import CASES, generate
 from examples.loans.hydration import costs
-from examples.loans.log import REAL, Log, load
+from examples.loans.log import REAL, Line, Log, load
 from examples.loans.open_work import OpenWork
 from examples.loans.report import longest, outcomes, telling
 from examples.loans.unanswered import PATIENCE, UnansweredOffers
@@ -341,19 +341,20 @@ async def test_domain_and_fold_agree_on_a_generated_log(seed: int, tmp_path: Pat
     await agree(load(generated=True, cases=80, seed=seed), tmp_path)
 
 
-async def test_domain_and_fold_agree_on_offers_that_nobody_answers(tmp_path: Path) -> None:
-    """A log without most of the answers: offers lapse at the end of their week, and what comes after is refused."""
-    chance = random.Random(12)
-    lost = ("O_SENT_BACK", "O_ACCEPTED", "O_CANCELLED", "O_DECLINED")
-    lines = [
-        line
-        for line in load(generated=True, cases=80, seed=5).lines
-        if line.activity not in lost or chance.random() < 0.2
-    ]
-    log = Log("without answers, seed 12", [replace(line, number=n) for n, line in enumerate(lines)])
+async def test_domain_and_fold_agree_on_offers_that_are_answered_too_late(tmp_path: Path) -> None:
+    """Half of the customers wait for 40 days: offers lapse at the end of their week, and what then comes is refused."""
+    chance, late = random.Random(12), set[str]()
+    lines = list[Line]()
+    for line in load(generated=True, cases=80, seed=5).lines:
+        lines.append(replace(line, at=line.at + timedelta(days=40)) if line.case in late else line)
+        if line.activity == "O_SENT" and chance.random() < 0.5:
+            late.add(line.case)
+    lines.sort(key=lambda line: line.at)
+    log = Log("late, seed 12", [replace(line, number=n) for n, line in enumerate(lines)])
     expected = await agree(log, tmp_path)
-    assert len(expected.lapsed) > 5
-    assert len(set(expected.lapsed.values())) > 2
+    assert len(expected.lapsed) > 10
+    assert len(set(expected.lapsed.values())) > 5
+    assert sum(log.lines[n].activity in ("O_SENT_BACK", "O_CANCELLED") for n in expected.refused) > 5
 
 
 async def test_domain_and_fold_agree_on_a_log_in_disorder(tmp_path: Path) -> None:
