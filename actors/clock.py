@@ -7,6 +7,9 @@
 
 It says what time commands run at, and when what is due is due. How long a caller waits for an answer, and how long an
 aggregate may be idle, is counted by the machine, whatever a test does to its clock.
+
+On a cluster each process has a clock of its own. A virtual one that is carried to another process is another clock
+there, which stands where this one stood; whoever carried it sees to it that it follows (`VirtualClock.on_advance`).
 """
 
 import asyncio
@@ -14,16 +17,20 @@ import contextlib
 import heapq
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from .context import EPOCH
 
 __all__ = ["MACHINE", "Clock", "MachineClock", "Timed", "VirtualClock", "micros_of", "moment_of"]
 
 SETTLE_S = 10.0
-"""Seconds of the machine's time that what a virtual clock woke may take before the test is told that it hangs."""
+"""Seconds of the machine's time that what a virtual clock woke may take before the test is told that it hangs, where it
+says nothing else."""
+
+Follow: TypeAlias = Callable[[datetime], Awaitable[None]]
+"""Has a clock elsewhere come to a moment, and returns when all that is due there until then has come to its end."""
 
 TURNS = 20
 """Turns of the event loop in which everything happens that waits for nothing from outside."""
@@ -113,11 +120,14 @@ class _Entry:
 
 
 class VirtualClock:
-    """A clock that stands still until it is told to advance. For one event loop; `start` is an aware datetime."""
+    """A clock that stands still until it is told to advance. For one event loop."""
 
-    def __init__(self, start: datetime) -> None:
+    def __init__(self, start: datetime, *, settle_s: float = SETTLE_S) -> None:
+        """`start`: aware. `settle_s`: seconds of the machine's time that what was woken may take to come to its end.
+        Where processes are killed on the way, that is as long as they take to come back."""
         if start.tzinfo is None:
             raise ValueError(f"a clock starts at a time with a time zone, not at {start!r}")
+        self.settle_s = settle_s
         self._now_us = micros_of(start)
         self._agenda: list[tuple[int, int, _Entry]] = []
         self._entries = itertools.count()
@@ -125,6 +135,11 @@ class VirtualClock:
         self._awake: set[asyncio.Task[Any] | None] = set()  # have paused before, and are busy now
         self._holds = 0
         self._settled = asyncio.Event()
+        self._followed_by: list[Follow] = []
+
+    def __reduce__(self) -> tuple[Callable[..., "VirtualClock"], tuple[Any, ...]]:
+        """What is in the agenda is for this event loop, and stays."""
+        return _standing_at, (self._now_us, self.settle_s)
 
     def __repr__(self) -> str:
         return f"<virtual clock at {self.now.isoformat()}>"
@@ -141,7 +156,7 @@ class VirtualClock:
     async def advance(self, by: timedelta) -> None:
         """Let so much time pass. All that is due on the way happens in order, each at its own time, and each has
         come to its end before the clock moves on. Raises `ValueError` for going back, `TimeoutError` if something
-        that was woken has not come to its end after ten seconds."""
+        that was woken has not come to its end after `settle_s`, and what the clocks that follow this one raise."""
         await self.advance_to(self.now + by)
 
     async def advance_to(self, moment: datetime) -> None:
@@ -158,6 +173,14 @@ class VirtualClock:
                 await self._settle()
         self._now_us = until_us
         await self._settle()
+        for follow in list(self._followed_by):
+            await follow(moment)
+
+    def on_advance(self, follow: Follow) -> Callable[[], None]:
+        """Have `follow(moment)` awaited whenever this clock has come to a moment, after all that happens by this clock
+        itself. Returns what ends that."""
+        self._followed_by.append(follow)
+        return lambda: self._followed_by.remove(follow)
 
     def call_later(self, delay_s: float, callback: Callable[..., None], *args: Any) -> Timed:
         """See `Clock.call_later`."""
@@ -213,13 +236,13 @@ class VirtualClock:
     async def _settle(self) -> None:
         """Let everything of this moment come to its end, then have everybody look again who might find more."""
         try:
-            async with asyncio.timeout(SETTLE_S):
+            async with asyncio.timeout(self.settle_s):
                 await self._quiet()
                 for woken in list(self._pausing.values()):
                     _tell(woken)
                 await self._quiet()
         except TimeoutError:
-            raise TimeoutError(f"{self!r}: what was woken has not come to its end in {SETTLE_S:g} s") from None
+            raise TimeoutError(f"{self!r}: what was woken has not come to its end in {self.settle_s:g} s") from None
 
     async def _quiet(self) -> None:
         while True:
@@ -229,6 +252,10 @@ class VirtualClock:
             if not self._holds and not self._awake:
                 return
             await self._settled.wait()
+
+
+def _standing_at(now_us: int, settle_s: float) -> VirtualClock:
+    return VirtualClock(moment_of(now_us), settle_s=settle_s)
 
 
 def _tell(woken: "asyncio.Future[None]") -> None:

@@ -165,6 +165,8 @@ class Tail:
         if events is None:
             events = await self._store.read_all(after=after, limit=limit, category=category)
             self.pages_read += 1
+            while events and events[-1].position > head:
+                events.pop()  # committed, and not told here yet: who goes on after it would be ahead of the head
         reached = events[-1].position if events else head
         # A commit can be read before its writer is heard of. Whoever gets it here must not be told, when it goes on
         # after it, that the journal ends before.

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 from holdfast.actors.aggregate import Aggregate
-from holdfast.actors.clock import MACHINE, Clock
+from holdfast.actors.clock import MACHINE, Clock, VirtualClock, moment_of
 from holdfast.actors.definition import SYSTEM_COMMANDS, Definition, definition_of
 from holdfast.actors.firing import FIRE, GAVE_UP
 from holdfast.journal.errors import HoldfastError
@@ -28,9 +28,12 @@ from .config import Config
 from .follower import Desk, Follower, FollowerPhase, FollowerPlan
 from .ref import Ref, target
 
-__all__ = ["RemindersFollower", "RemindersScheduler", "SchedulerCounters", "reminders_plan"]
+__all__ = ["REMINDERS", "RemindersFollower", "RemindersScheduler", "SchedulerCounters", "reminders_plan"]
 
 log = logging.getLogger(__name__)
+
+REMINDERS = "reminders/"
+"""What the names of these followers begin with."""
 
 PAGE = 100
 AGAIN_FIRST_S, AGAIN_MOST_S = 0.2, 60.0
@@ -148,6 +151,19 @@ class RemindersScheduler:
         finally:
             await self._end()
 
+    async def has_due(self, until_us: int) -> bool:
+        """Whether anything is pending that was due by then. Raises what asking the journal raises."""
+        for part in self._parts:
+            if await part.due_reminders(category=self._category, until=until_us, limit=1):
+                return True
+        return False
+
+    def hurry(self) -> None:
+        """Try again at once what waits for its next try, or for others to be fired first."""
+        self._put_off.clear()
+        self._recent.clear()
+        self._wake.set()
+
     async def _round(self) -> int | None:
         """Start firing all that is due now. Returns when, in µs, there will be more, as far as that is known."""
         self._wake.clear()
@@ -257,6 +273,7 @@ class RemindersFollower(Follower):
     the journal that could be waited for."""
 
     kind: ClassVar[str] = "reminders"
+    methods: ClassVar[frozenset[str]] = frozenset({"advance"})
 
     def __init__(
         self, type: type[Aggregate], clock: Clock = MACHINE, *, rate_max: int = 2000, in_flight_max: int = 200
@@ -265,6 +282,8 @@ class RemindersFollower(Follower):
         self._type, self._clock = type, clock
         self._rate_max, self._in_flight_max = rate_max, in_flight_max
         self._starting: Callable[[], None] | None = clock.hold()
+        self._scheduler: RemindersScheduler | None = None
+        self._advancing = asyncio.Lock()
 
     async def run(self, desk: Desk) -> None:
         async def send(command: str, stream: StreamId, *args: Any) -> str:
@@ -287,9 +306,39 @@ class RemindersFollower(Follower):
             in_flight_max=self._in_flight_max,
             tell=tell,
         )
+        self._scheduler = scheduler
         await self.close()  # from now on the scheduler says when it is busy
         desk.progress.turn(FollowerPhase.LIVE)
         await scheduler.run()
+
+    async def advance(self, until_us: int) -> None:
+        """Have its virtual clock come to a moment, in µs since 1970 UTC; it may be past it. Returns when nothing is
+        pending any more that was due by then. What fails in a way that another try may mend is tried again meanwhile,
+        in the machine's time. Raises `TimeoutError` after the `settle_s` of the clock, `TypeError` without one.
+
+        It may be asked again, here or in the next life: what has fired is not pending any more."""
+        clock = self._clock
+        if not isinstance(clock, VirtualClock):
+            raise TypeError(f"the reminders of {self._type.__name__} go by the machine's clock, which nobody moves")
+        async with self._advancing, asyncio.timeout(clock.settle_s):
+            while True:
+                if await self._has_come_to(clock, until_us):
+                    return
+                await asyncio.sleep(AGAIN_FIRST_S)
+
+    async def _has_come_to(self, clock: VirtualClock, until_us: int) -> bool:
+        await clock.advance_to(moment_of(max(until_us, clock.now_us())))
+        scheduler = self._scheduler
+        try:
+            if scheduler is None or await scheduler.has_due(until_us):
+                if scheduler is not None:
+                    scheduler.hurry()
+                return False
+        except HoldfastError as error:  # the journal is away, and the scheduler is going to be run again
+            if not error.retryable:
+                raise
+            return False
+        return True
 
     async def close(self) -> None:
         starting, self._starting = self._starting, None
@@ -298,10 +347,11 @@ class RemindersFollower(Follower):
 
 
 def reminders_plan(definition: Definition, config: Config, clock: Clock = MACHINE) -> FollowerPlan:
-    """The follower that fires the reminders of a type."""
+    """The follower that fires the reminders of a type. One that goes by another sort of clock is not the same code."""
+    virtual = isinstance(clock, VirtualClock)
     return FollowerPlan(
-        name=f"reminders/{definition.category}",
-        code=definition.code,
+        name=f"{REMINDERS}{definition.category}",
+        code=f"{definition.code}, by a virtual clock" if virtual else definition.code,
         make=partial(
             RemindersFollower,
             definition.type,

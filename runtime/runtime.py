@@ -13,6 +13,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from contextvars import Context
+from datetime import datetime
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -20,7 +21,7 @@ from typing import Any, Self, TypeVar
 import msgspec
 
 from holdfast.actors.aggregate import Aggregate
-from holdfast.actors.clock import MACHINE, Clock
+from holdfast.actors.clock import MACHINE, Clock, VirtualClock, micros_of
 from holdfast.actors.definition import Definition, definition_of
 from holdfast.actors.host import HostStatistics
 from holdfast.actors.hydrate import hydrate
@@ -47,7 +48,7 @@ from .placement import Dedicated, Placement, Placements
 from .projection_follower import RebuildProgress
 from .recorded import RecordedEvent, opened
 from .ref import Gate, Ref, target
-from .reminders import reminders_plan
+from .reminders import REMINDERS, reminders_plan
 from .resident import JournalWay, journal_over, ways_to
 from .states import states
 from .subscription import Filter, Subscription
@@ -124,9 +125,10 @@ class Runtime:
         *,
         leave: Leave | None,
         clock: Clock = MACHINE,
+        one_clock: bool = True,
     ) -> None:
         """Not called by users. `leave`: gives the cluster up, and ends it if it is this process's own. `clock`: what
-        reminders go by."""
+        reminders go by. `one_clock`: all that goes by it has this very object, and not a copy in another process."""
         self._cluster, self._journal, self._spec, self._config = cluster, journal, spec, config
         known_to_all = spec.without_url()
         self._dispatcher = Dispatcher(
@@ -138,6 +140,10 @@ class Runtime:
         self._feeds = Feeds(journal.parts, config.host.page)
         self._leave, self._clock = leave, clock
         self._starting: set[asyncio.Task[None]] = set()  # followers of reminders
+        self._one_clock = one_clock
+        self._part_from_clock: Callable[[], None] | None = None
+        if isinstance(clock, VirtualClock) and not one_clock:
+            self._part_from_clock = clock.on_advance(partial(self._bring_reminders_to, settle_s=clock.settle_s))
         self._closed = False
 
     @classmethod
@@ -149,6 +155,7 @@ class Runtime:
         namespace: str = "default",
         placement: PlacementChoice | None = None,
         config: Config | None = None,
+        clock: Clock = MACHINE,
     ) -> "Opening":
         """Open the journal at `url` on a Ray cluster. Use it as `async with`, `await`, or, blocking, as `with`.
 
@@ -157,6 +164,11 @@ class Runtime:
         `address`: of the Ray cluster to join (`"auto"`: the one on this machine); None uses the Ray that this process
         already has, or starts one that ends with the runtime. `namespace`: keeps several journals in one cluster
         apart. `placement`: of all types, or a mapping from types to placements (`Dedicated()` for those not in it).
+        `clock`: what the reminders of this namespace go by. A `VirtualClock` takes those along that run in other
+        processes: `advance` returns when all that is due by then has fired there, whatever dies on the way. It moves
+        nothing else: hosts, with their timers and `self.context.now`, keep the machine's time, so commands that are
+        about another one carry it. A process of reminders that was lost starts where the clock stood when it was
+        started first, and comes up to it with the next advance.
 
         Raises `JournalUrlError` at once; on entering `JournalOpenError`s, `JournalUnavailable` after
         `journal_patience_s` without an answer, `PlacementConflict`, `NamespaceConflict`.
@@ -166,7 +178,9 @@ class Runtime:
 
         async def entered() -> Runtime:
             stay = await _stay(address)
-            return await _opened(url, namespace, placements, placement, config, stay.cluster, stay.leave)
+            return await _opened(
+                url, namespace, placements, placement, config, stay.cluster, stay.leave, clock, one_clock=False
+            )
 
         return Opening(entered)
 
@@ -443,6 +457,8 @@ class Runtime:
             return
         self._closed = True
         self._gate.close()
+        if self._part_from_clock is not None:
+            self._part_from_clock()
         for task in self._starting:
             task.cancel()
         async with contextlib.AsyncExitStack() as leaving:  # whatever fails or is cancelled, the cluster is left
@@ -457,7 +473,8 @@ class Runtime:
     def _see_to_reminders(self, definition: Definition) -> None:
         """Have the reminders of a type fired, if its code sets any. Calls do not wait for that."""
         if definition.uses_reminders:
-            starting = self._follow_reminders(definition, self._clock.hold())
+            # A process takes its time to start: a clock that is not also that process's waits for it when it moves on.
+            starting = self._follow_reminders(definition, self._clock.hold() if self._one_clock else _nothing_held)
             task = asyncio.get_running_loop().create_task(starting, context=Context())
             self._starting.add(task)
             task.add_done_callback(self._starting.discard)
@@ -472,6 +489,15 @@ class Runtime:
                 await asyncio.sleep(ASK_AGAIN_S)
         finally:
             release()
+
+    async def _bring_reminders_to(self, moment: datetime, *, settle_s: float) -> None:
+        """Have every process of reminders in this namespace come to a moment, and fire what is due by then. One that
+        dies meanwhile is asked again when it is back. Raises `TimeoutError`, `PeerGone`."""
+        if self._starting and (await asyncio.wait(self._starting, timeout=self._config.start_s))[1]:
+            raise TimeoutError(f"reminders have not started within {self._config.start_s:g} s")
+        names = [name for name in await self._cluster.follower_names() if name.startswith(REMINDERS)]
+        ask = partial(self._followers.ask, patience_s=settle_s)
+        await asyncio.gather(*(ask(name, "advance", micros_of(moment)) for name in names))
 
     async def _retire(self) -> None:
         """Everything out of memory, everything on disk; within reason."""
@@ -530,6 +556,8 @@ async def _opened(
     join: Callable[[JournalSpec], Cluster],
     leave: Leave | None,
     clock: Clock = MACHINE,
+    *,
+    one_clock: bool = True,
 ) -> Runtime:
     """The steps of opening; whatever fails undoes those before it."""
     parsed = JournalUrl.parse(url)
@@ -552,7 +580,7 @@ async def _opened(
                     await way.end()
             raise
         journal = journal_over(ways, config)
-        runtime = Runtime(cluster, journal, spec, placements, config, leave=leave, clock=clock)
+        runtime = Runtime(cluster, journal, spec, placements, config, leave=leave, clock=clock, one_clock=one_clock)
         await runtime.register(*(placement if isinstance(placement, Mapping) else ()))
     except BaseException:
         if runtime is not None:
@@ -563,6 +591,10 @@ async def _opened(
         await cluster.close()
         raise
     return runtime
+
+
+def _nothing_held() -> None:
+    """Time may pass."""
 
 
 async def _open_journal(cluster: Cluster, ways: Sequence[JournalWay], spec: JournalSpec, config: Config) -> None:

@@ -4,14 +4,18 @@ They run when every process of the cluster has ended, on what is on the disk, th
 """
 
 import asyncio
+import sqlite3
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from holdfast.runtime import Runtime
+from holdfast.runtime import RecordedEvent, Runtime
 
-from .domain import Clerk, LoanApplication, Step
+from .board import GRANTED, Board
+from .domain import Clerk, LoanApplication, Seal, Step
 from .feed import Answers
 from .fold import Expected
 from .log import Line, Log
@@ -80,15 +84,19 @@ def clerk_facts(it: Clerk) -> dict[str, Any]:
     }
 
 
-async def check_all(runtime: Runtime, log: Log, answers: Answers, expected: Expected) -> list[Check]:
-    """Every check, in the order of the report."""
+async def check_all(
+    runtime: Runtime, log: Log, answers: Answers, expected: Expected, board: Board, read_model: Path
+) -> list[Check]:
+    """Every check, in the order of the report. `read_model`: the file of `OpenWork`."""
     return [
         _answered(log, answers),
         _refused(answers, expected),
         await _applications(runtime, expected),
         await _clerks(runtime, expected),
-        *await _journal(runtime, log, answers),
+        *await _journal(runtime, log, answers, expected),
         await _reports(runtime, answers),
+        _open_work(read_model, expected),
+        _board(board, expected),
     ]
 
 
@@ -125,9 +133,11 @@ def _compared(claim: str, total: int, wrong: list[str]) -> Check:
     return Check(claim, total > 0 and not wrong, found)
 
 
-async def _journal(runtime: Runtime, log: Log, answers: Answers) -> list[Check]:
-    """Each acknowledged command is one event: in its application's stream, at the version the caller was told."""
+async def _journal(runtime: Runtime, log: Log, answers: Answers, expected: Expected) -> list[Check]:
+    """Each acknowledged command is one event: in its application's stream, at the version the caller was told. The
+    others are the offers that lapsed, each where the fold has it."""
     told = {(line.case, answers.versions[line.number]): line for line in log.lines if answers.versions[line.number] > 0}
+    lapses, lapsed = dict(expected.lapsed), 0
     heads, command_ids = Counter[str](), Counter[str]()
     events = gaps = strangers = 0
     async for recorded in runtime.read(LoanApplication):
@@ -136,9 +146,12 @@ async def _journal(runtime: Runtime, log: Log, answers: Answers) -> list[Check]:
         heads[recorded.id] = recorded.version
         command_ids[recorded.context.command_id] += 1
         line = told.pop((recorded.id, recorded.version), None)
-        strangers += line is None or not _says(recorded.type, recorded.event, line)
+        if line is None and _lapsed(recorded) == lapses.pop((recorded.id, recorded.version), ""):
+            lapsed += 1
+        else:
+            strangers += line is None or not _says(recorded.type, recorded.event, line)
     doubled = events - len(command_ids)
-    lost = answers.acknowledged - events
+    lost = answers.acknowledged + lapsed - events
     return [
         Check("no acknowledged command was lost", not told and lost <= 0, f"{events:,} events, {len(told):,} missing"),
         Check(
@@ -146,8 +159,20 @@ async def _journal(runtime: Runtime, log: Log, answers: Answers) -> list[Check]:
             not doubled and not strangers,
             f"{doubled} twice, {strangers} strange",
         ),
+        Check(
+            "each offer that nobody answered lapsed, once",
+            not lapses and lapsed == len(expected.lapsed),
+            f"{lapsed:,} lapsed when they should, {len(lapses):,} missing",
+        ),
         Check("versions run 1, 2, 3 … in every stream", not gaps, f"{len(heads):,} streams, {gaps} gaps"),
     ]
+
+
+def _lapsed(recorded: RecordedEvent) -> Any:
+    """When an offer did, if that is what the event says, and no clerk but another command has caused it."""
+    if recorded.type != "offer.cancelled" or not recorded.context.causation_id:
+        return None
+    return recorded.event.at if recorded.event.by is None else None
 
 
 def _says(type: str, event: Step, line: Line) -> bool:
@@ -169,3 +194,27 @@ def _unlike(reports: Mapping[str, list[int]], events: Mapping[str, int]) -> int:
         sorted(reports.get(clerk, [])) != list(range(1, events.get(clerk, 0) + 1))
         for clerk in reports.keys() | events.keys()
     )
+
+
+def _open_work(read_model: Path, expected: Expected) -> Check:
+    """The projection's tables, row by row."""
+    with closing(sqlite3.connect(f"file:{read_model}?mode=ro", uri=True)) as connection:
+        work = connection.execute("SELECT day, clerk, item, opened, closed, open FROM open_work").fetchall()
+        days = connection.execute("SELECT day, opened, closed, open FROM work_by_day").fetchall()
+    found = {row[:-3]: row[-3:] for row in (*work, *days)}
+    right: dict[Any, Any] = {**expected.work, **expected.days}
+    wrong = {key for key in found.keys() | right.keys() if found.get(key) != right.get(key)}
+    told = f"{len(work):,} + {len(days):,} rows compared, {len(wrong):,} differ"
+    return Check("the projection's tables are as the fold says", bool(work) and not wrong, told)
+
+
+def _board(board: Board, expected: Expected) -> Check:
+    """What was shown in the end."""
+    sealed = len(Seal)
+    right = Counter(
+        GRANTED if len(facts["seals"]) == sealed else facts["stage"] for facts in expected.applications.values()
+    )
+    wrong = [status for status, count in board.counts.items() if count != right[status]]
+    holds = not wrong and board.caught_up and board.events == expected.events
+    found = f"{board.events:,} events seen, {len(wrong)} of {len(board.counts)} counts differ"
+    return Check("the board ended with the fold's counts", holds, found)

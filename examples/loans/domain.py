@@ -408,6 +408,15 @@ class LoanApplication(Aggregate):
         self.emit(OfferCancelled(at, by))
         return self.version
 
+    @command
+    def lapse_offer(self, at: datetime) -> int:
+        """The customer has not answered, and the bank waits no longer; but for a loan that is being granted it does."""
+        self._check("let an offer lapse", at, Stage.FINALIZED, *CLOSED)
+        self._check_unsealed("let an offer lapse", *Seal)
+        self._check_offer("let an offer lapse", self._has(OfferStage.SENT))
+        self.emit(OfferCancelled(at, None))
+        return self.version
+
     # The work on it: W_… in the log.
 
     @command

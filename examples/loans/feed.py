@@ -3,6 +3,11 @@
 Commands to one application arrive in the order in which they are made here, so an application's steps stay in order
 while those of different applications overtake each other. When all answers of a week are in, each clerk of that
 week reports it, under an idempotency key: a report that is sent twice counts once.
+
+When the reports are under way, the feed waits until the reaction has heard of all that happened in the week, and moves
+the clock to Monday, by which the offers have lapsed that nobody answered. Meanwhile the next weeks' steps go on, but
+for those of an application that had an offer out for 30 days: they wait for their Monday. So they meet what the bank
+has decided by then, however fast the one or the other was.
 """
 
 import asyncio
@@ -10,20 +15,22 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from itertools import groupby
 
-from holdfast.actors import Rejected
+from holdfast.actors import Rejected, VirtualClock
 from holdfast.runtime import Runtime
 
+from .days import day_of, end_of_week, midnight, monday_of
 from .domain import Clerk, LoanApplication, WorkItem
 from .log import Line, Log
+from .unanswered import PATIENCE, UnansweredOffers
 
 __all__ = ["Answers", "Incident", "feed"]
 
 UNDER_WAY_MAX = 4000  # commands without an answer; more only wait longer
 PROGRESS_LINES = 500
-PATIENCE_S = 120.0  # for a clerk's report: its process may have to start, beside all the rest
+PATIENCE_S = 120.0  # for a clerk's report, and for the reaction: a process may have to start, beside all the rest
 
 Send = Callable[[LoanApplication, Line], Awaitable[int]]
 
@@ -55,11 +62,13 @@ WORK: dict[str, Callable[[LoanApplication, Line, WorkItem], Awaitable[int]]] = {
 
 @dataclass(slots=True)
 class Incident:
-    """Something that is done to the cluster while line `number` is fed. `at`: seconds into the feed."""
+    """Something that is done to the cluster while line `number` is fed. `at`: seconds into the feed. `follower`: to
+    which, if it is to one: no caller waits for those."""
 
     number: int
     name: str
     strike: Callable[[], Awaitable[int]]
+    follower: str = ""
     at: float = -1.0
     pid: int = 0
 
@@ -102,31 +111,46 @@ class Answers:
 
 
 async def feed(
-    runtime: Runtime, log: Log, incidents: list[Incident], progress: Callable[[int], None] = lambda lines: None
+    runtime: Runtime,
+    clock: VirtualClock,
+    log: Log,
+    incidents: list[Incident],
+    progress: Callable[[int], None] = lambda lines: None,
 ) -> Answers:
-    """Send the whole log; return when every command and every report has its answer. `progress` hears of each
-    batch of answers. Raises an `ExceptionGroup` of anything that is not a rejection."""
-    feeding = _Feeding(runtime, log, progress)
+    """Send the whole log; return when every command and every report has its answer, and what fell due in the last week
+    is done. `clock`: that of the runtime, at or before the log's first step. `progress` hears of each batch of answers.
+    `UnansweredOffers` has to run. Raises an `ExceptionGroup` of anything that is not a rejection."""
+    feeding = _Feeding(runtime, clock, log, progress)
     async with asyncio.TaskGroup() as group:
         await feeding.run(group, incidents)
     feeding.tell()
     return feeding.answers
 
 
-def _monday(at: datetime) -> date:
-    return at.date() - timedelta(days=at.weekday())
+@dataclass(frozen=True, slots=True)
+class _Week:
+    """One in which something happened. `following`: the Monday of the next one."""
+
+    monday: date
+    following: date
+    lines: list[Line]
+    under_way: set[asyncio.Task[None]]
 
 
 class _Feeding:
     """One run through a log."""
 
-    def __init__(self, runtime: Runtime, log: Log, progress: Callable[[int], None]) -> None:
-        self.log, self.progress = log, progress
+    def __init__(self, runtime: Runtime, clock: VirtualClock, log: Log, progress: Callable[[int], None]) -> None:
+        self.log, self.progress, self._clock = log, progress, clock
         self.answers = Answers.none(len(log.lines))
         self._runtime, self._started = runtime, time.perf_counter()
         self._untold = 0
         self._room = asyncio.Semaphore(UNDER_WAY_MAX)
         self._in_turn = {clerk: asyncio.Lock() for clerk in log.clerks}
+        self._begun: dict[date, asyncio.Event] = {}  # by Monday: what fell due before it is done
+        sent = [(line.case, day_of(end_of_week(line.at + PATIENCE))) for line in log.lines if line.activity == "O_SENT"]
+        self._all_lapses = {monday for _, monday in sent}  # on which an offer may lapse
+        self._lapses = dict(reversed(sent))  # by application: the first of them
         self._applications = {case: runtime.get(LoanApplication, case) for case in log.cases}
 
     def now(self) -> float:
@@ -134,20 +158,25 @@ class _Feeding:
 
     async def run(self, group: asyncio.TaskGroup, incidents: list[Incident]) -> None:
         ahead = {incident.number: incident for incident in incidents}
-        weeks: asyncio.Queue[tuple[date, list[Line], set[asyncio.Task[None]]] | None] = asyncio.Queue()
-        group.create_task(self._report(group, weeks))
-        for week, lines in groupby(self.log.lines, key=lambda line: _monday(line.at)):
-            done, under_way = list(lines), set[asyncio.Task[None]]()
-            for line in done:
+        weeks = [(week, list(lines)) for week, lines in groupby(self.log.lines, key=lambda line: monday_of(line.at))]
+        mondays = [week for week, _ in weeks] + [weeks[-1][0] + timedelta(days=7)]
+        self._begun |= {monday: asyncio.Event() for monday in mondays}
+        ended: asyncio.Queue[_Week | None] = asyncio.Queue()
+        group.create_task(self._end_weeks(group, ended))
+        for (monday, lines), following in zip(weeks, mondays[1:], strict=True):
+            under_way = set[asyncio.Task[None]]()
+            for line in lines:
                 await self._room.acquire()
-                under_way.add(group.create_task(self._send(line)))
+                under_way.add(group.create_task(self._send(line, monday)))
                 if line.number in ahead:
                     group.create_task(self._strike(ahead[line.number]))
-            weeks.put_nowait((week, done, under_way))
-        weeks.put_nowait(None)
+            ended.put_nowait(_Week(monday, following, lines, under_way))
+        ended.put_nowait(None)
 
-    async def _send(self, line: Line) -> None:
+    async def _send(self, line: Line, monday: date) -> None:
         application, answers, number = self._applications[line.case], self.answers, line.number
+        if monday >= self._lapses.get(line.case, date.max):
+            await self._begun[monday].wait()
         answers.sent[number] = self.now()
         try:
             if line.activity.startswith("W_"):
@@ -174,21 +203,24 @@ class _Feeding:
         incident.pid = await incident.strike()
         incident.at = self.now()
 
-    async def _report(
-        self,
-        group: asyncio.TaskGroup,
-        weeks: "asyncio.Queue[tuple[date, list[Line], set[asyncio.Task[None]]] | None]",
-    ) -> None:
-        """Week by week, when all its answers are in: have its clerks report it."""
-        while (ended := await weeks.get()) is not None:
-            week, lines, under_way = ended
-            await asyncio.wait(under_way)
+    async def _end_weeks(self, group: asyncio.TaskGroup, ended: "asyncio.Queue[_Week | None]") -> None:
+        """Week by week, when all its answers are in: have its clerks report it, and have what fell due in it done."""
+        while (week := await ended.get()) is not None:
+            await asyncio.wait(week.under_way)
             by_clerk: dict[str, list[Line]] = {}
-            for line in lines:
+            for line in week.lines:
                 if line.clerk is not None:
                     by_clerk.setdefault(line.clerk, []).append(line)
             for clerk, theirs in by_clerk.items():
-                group.create_task(self._report_week(clerk, week, theirs))
+                group.create_task(self._report_week(clerk, week.monday, theirs))
+            await self._let_lapse(week.following)
+            self._begun[week.following].set()
+
+    async def _let_lapse(self, until: date) -> None:
+        """All offers of the last weeks that nobody has answered."""
+        if any(self._clock.now < midnight(monday) and monday <= until for monday in self._all_lapses):
+            await self._runtime.wait_for(UnansweredOffers, timeout_s=PATIENCE_S)
+            await self._clock.advance_to(midnight(until))
 
     async def _report_week(self, clerk: str, week: date, lines: list[Line]) -> None:
         taken, finished = Counter[WorkItem](), Counter[WorkItem]()

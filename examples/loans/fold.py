@@ -8,7 +8,8 @@ one is. Where the two disagree about one step of one application, the demonstrat
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, timedelta, timezone
+from itertools import accumulate
 from typing import Any
 
 from .log import Line
@@ -50,15 +51,24 @@ _OFFERS = {
 }
 
 
+_CET = timezone(timedelta(hours=1))
+_LAPSE = -1  # in the place of a line's number: the log does not have it
+
+
 @dataclass(slots=True)
 class Expected:
     """`applications` and `clerks`: the facts about each at the end, by number. `accepted`: of each application, the
-    numbers of the lines that become its events, in order. `refused`: the lines that cannot have happened."""
+    numbers of the lines that become its events, in order (-1: an offer that lapsed). `refused`: the lines that cannot
+    have happened. `lapsed`: when an offer did, by application and version. `work`: by day, clerk and item, `days`: by
+    day alone, how often work was taken up, laid down, and how much was open in the evening."""
 
     applications: dict[str, dict[str, Any]] = field(default_factory=dict)
     clerks: dict[str, dict[str, Any]] = field(default_factory=dict)
     accepted: dict[str, list[int]] = field(default_factory=dict)
     refused: set[int] = field(default_factory=set)
+    lapsed: dict[tuple[str, int], datetime] = field(default_factory=dict)
+    work: dict[tuple[str, str, str], tuple[int, int, int]] = field(default_factory=dict)
+    days: dict[tuple[str], tuple[int, int, int]] = field(default_factory=dict)
 
     @property
     def events(self) -> int:
@@ -72,8 +82,11 @@ def fold(lines: Iterable[Line]) -> Expected:
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     sheets: defaultdict[str, dict[date, list[tuple[Line, bool]]]] = defaultdict(dict)
     expected = Expected()
+    end = datetime.min.replace(tzinfo=_CET)
     for line in lines:
         done, n = possible[line.case], counts[line.case]
+        end = end if line.at < end else _next_monday(line.at)
+        _lapse(done, n, line.at)
         happens = (not done or line.at >= done[-1].at) and _possible(line.activity, line.lifecycle, n)
         if happens:
             done.append(line)
@@ -85,9 +98,14 @@ def fold(lines: Iterable[Line]) -> Expected:
         if line.clerk is not None:
             sheets[line.clerk].setdefault(_monday(line.at), []).append((line, happens))
     for case, done in possible.items():
+        _lapse(done, counts[case], end)
+        expected.lapsed |= {(case, n): line.at for n, line in enumerate(done, 1) if line.number == _LAPSE}
         expected.accepted[case] = [line.number for line in done]
         expected.applications[case] = _application(done, counts[case])
     expected.clerks = {clerk: _clerk(weeks) for clerk, weeks in sheets.items()}
+    stints = [stint for done in possible.values() for stint in _stints(done)]
+    expected.work = _evenings(stints)
+    expected.days = {(day,): n for (day, *_), n in _evenings([((), *days) for _, *days in stints]).items()}
     return expected
 
 
@@ -174,7 +192,58 @@ def _application(done: list[Line], n: Counter[str]) -> dict[str, Any]:
 
 
 def _monday(at: datetime) -> date:
-    return at.date() - timedelta(days=at.weekday())
+    day = at.astimezone(_CET).date()
+    return day - timedelta(days=day.weekday())
+
+
+def _next_monday(at: datetime) -> datetime:
+    week = _monday(at) + timedelta(days=7)
+    return datetime(week.year, week.month, week.day, tzinfo=_CET)
+
+
+def _lapse(done: list[Line], n: Counter[str], until: datetime) -> None:
+    """Cancel the offer that is out at the first Monday 0:00 which is 30 days or more after it was sent, if that has
+    come, it has not come back, and nothing was granted."""
+    if _out(n) != 1 or n["O_SENT_BACK"] > n["back before"] or any(n[seal] for seal in _SEALS):
+        return
+    sent = next(line for line in reversed(done) if line.activity == "O_SENT")
+    monday = _next_monday(sent.at + timedelta(days=30) - timedelta(microseconds=1))
+    if monday <= until:
+        done.append(Line(_LAPSE, sent.case, monday, "O_CANCELLED", "COMPLETE", None, sent.amount))
+        n["O_CANCELLED"] += 1
+
+
+def _stints(done: list[Line]) -> list[tuple[tuple[str, str], str, str | None]]:
+    """Who was at what work, from which day to which (None: still is)."""
+    begun: dict[str, Line] = {}
+    stints: list[tuple[tuple[str, str], str, str | None]] = []
+    for line in done:
+        if line.lifecycle == "START":
+            begun[line.activity] = line
+        elif line.lifecycle == "COMPLETE" and line.activity[0] == "W":
+            first = begun.pop(line.activity)
+            stints.append(((first.clerk or "", line.activity[2:]), _day(first), _day(line)))
+    return stints + [((line.clerk or "", line.activity[2:]), _day(line), None) for line in begun.values()]
+
+
+def _day(line: Line) -> str:
+    return str(line.at.astimezone(_CET).date())
+
+
+def _evenings(stints: list[Any]) -> dict[Any, tuple[int, int, int]]:
+    """Begun, ended, and open in the evening: of each day and whatever stands before the days of a stint."""
+    begun = Counter((what, day) for what, day, _ in stints)
+    ended = Counter((what, day) for what, _, day in stints if day is not None)
+    found: dict[Any, tuple[int, int, int]] = {}
+    by_what: defaultdict[Any, list[str]] = defaultdict(list)
+    for what, day in sorted(begun.keys() | ended.keys()):
+        by_what[what].append(day)
+    for what, days in by_what.items():
+        left = accumulate(begun[what, day] - ended[what, day] for day in days)
+        found |= {
+            (day, *what): (begun[what, day], ended[what, day], open) for day, open in zip(days, left, strict=True)
+        }
+    return found
 
 
 def _clerk(weeks: dict[date, list[tuple[Line, bool]]]) -> dict[str, Any]:

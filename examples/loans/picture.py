@@ -49,7 +49,7 @@ def _rate(axes: Axes, run: Run) -> None:
         waited = max(run.answers.caught(incident), default=0.0)
         axes.axvline(incident.at, color=RED)
         axes.annotate(
-            f"kill -9 {incident.name}\nlongest wait {waited:.1f} s",
+            f"kill -9 {incident.name}" + ("" if incident.follower else f"\nlongest wait {waited:.1f} s"),
             (incident.at, top),
             xytext=(4, -2),
             textcoords="offset points",

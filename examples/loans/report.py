@@ -1,9 +1,13 @@
 """The report: what happened, as tables on the terminal."""
 
+import sqlite3
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -18,15 +22,17 @@ from .fold import Expected
 from .hydration import Cost
 from .log import Log
 
-__all__ = ["Run", "longest", "outcomes", "show", "telling"]
+__all__ = ["Run", "evening", "longest", "outcomes", "show", "telling"]
 
 TELLING_EVENTS_MAX = 32
+EVENING_ROWS_MAX = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """All that is reported. `longest`: the application with most events, and what it costs to hydrate it from its
-    snapshot and from its first event. `history`: of one application. `took`: seconds, from start to finish."""
+    snapshot and from its first event. `history`: of one application. `evening`: rows of the projection, of one day.
+    `took`: seconds, from start to finish."""
 
     log: Log
     expected: Expected
@@ -37,6 +43,7 @@ class Run:
     from_snapshot: Cost
     from_first: Cost
     history: Sequence[RecordedEvent]
+    evening: Sequence[Sequence[Any]]
     checks: Sequence[Check]
     took: float
 
@@ -68,10 +75,22 @@ def outcomes(expected: Expected) -> dict[str, int]:
     return closed | {"undecided": sum(ends.values())}
 
 
+def evening(read_model: Path) -> list[Sequence[Any]]:
+    """What the projection says of the day at the end of which most work was open, where that or most else was."""
+    with closing(sqlite3.connect(f"file:{read_model}?mode=ro", uri=True)) as connection:
+        return connection.execute(
+            "SELECT day, clerk, item, opened, closed, open FROM open_work"
+            " WHERE day = (SELECT day FROM work_by_day ORDER BY open DESC, opened DESC, day LIMIT 1)"
+            " ORDER BY open DESC, opened DESC, clerk, item LIMIT ?",
+            (EVENING_ROWS_MAX,),
+        ).fetchall()
+
+
 def show(console: Console, run: Run) -> None:
     """Print it all."""
     console.print(_figures(run))
     console.print(_history(run))
+    console.print(_evening(run))
     console.print(_checks(run.checks))
 
 
@@ -82,6 +101,7 @@ def _figures(run: Run) -> Table:
     for title, rows in (
         ("what happened", _happened(run)),
         ("live and historical", _live(run)),
+        ("what follows the journal", _followed(run)),
         ("killed on the way (SIGKILL)", _killed(run)),
     ):
         table.add_section()
@@ -110,6 +130,7 @@ def _happened(run: Run) -> Iterable[tuple[str, str]]:
         f"{journal.commits:,} since the journal was killed, each one flush to the disk, for "
         f"{journal.appends / max(1, journal.commits):,.0f} appends on average",
     )
+    yield "offers", f"{len(run.expected.lapsed):,} lapsed, which nobody had answered within 30 days"
     yield "rejected", f"{len(answers.rejected):,}: " + ", ".join(f"{n:,} {why}" for why, n in reasons.most_common())
     yield (
         "a caller waited",
@@ -134,8 +155,20 @@ def _live(run: Run) -> Iterable[tuple[str, str]]:
     yield "  from its first event", str(run.from_first)
 
 
+def _followed(run: Run) -> Iterable[tuple[str, str]]:
+    for seen in run.statistics.followers:
+        did = f"{seen.events:,} events" if seen.kind != "reminders" else f"{seen.details['fired']:,} reminders fired"
+        yield seen.name, f"{did} in its life number {seen.epoch}"
+
+
 def _killed(run: Run) -> Iterable[tuple[str, str]]:
     for incident in run.incidents:
+        if incident.follower:
+            yield (
+                incident.name,
+                f"process {incident.pid}, {incident.at:.1f} s into the feed: another one went on from its checkpoint",
+            )
+            continue
         caught = run.answers.caught(incident)
         noticed = (
             f"{len(caught):,} callers were waiting, the longest for {caught[-1]:.2f} s" if caught else "nobody waited"
@@ -156,6 +189,16 @@ def _history(run: Run) -> Table:
         elif hasattr(event, "amount"):
             what += f": {event.amount:,} euros"
         table.add_row(str(recorded.version), f"{event.at:%d %b %Y %H:%M:%S}", event.by or "not named", what)
+    return table
+
+
+def _evening(run: Run) -> Table:
+    day = run.evening[0][0] if run.evening else "no day"
+    table = Table(title=f"Work of {day}, by clerk, as the projection has it", title_justify="left")
+    for name in ("clerk", "work item", "taken up", "laid down", "open in the evening"):
+        table.add_column(name, justify="left" if name in ("clerk", "work item") else "right")
+    for _, clerk, item, *counts in run.evening:
+        table.add_row(clerk or "not named", WorkItem(item).name.lower().replace("_", " "), *map(str, counts))
     return table
 
 

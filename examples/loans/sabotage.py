@@ -7,11 +7,12 @@ from typing import Any
 
 import ray
 
-__all__ = ["HOST", "JOURNAL", "kill"]
+__all__ = ["FOLLOWER", "HOST", "JOURNAL", "kill"]
 
 NAMESPACE = "holdfast-default"  # Ray's name for Holdfast's namespace "default"
 JOURNAL = "journal"
 HOST = "host:{}"
+FOLLOWER = "follower:{}"
 POLL_S = 0.05
 
 

@@ -1,6 +1,7 @@
 """The clock that is moved by hand: in order, at the right time, and never ahead of what it woke."""
 
 import asyncio
+import pickle
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -105,10 +106,43 @@ async def test_time_does_not_go_back_and_has_a_zone() -> None:
         VirtualClock(datetime(2030, 1, 1))
 
 
-async def test_what_hangs_is_told_instead_of_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_hangs_is_told_instead_of_waited_for() -> None:
     """Something that was woken and never comes to its end."""
-    monkeypatch.setattr("holdfast.actors.clock.SETTLE_S", 0.01)
-    clock = VirtualClock(NOON)
+    clock = VirtualClock(NOON, settle_s=0.01)
     clock.hold()
     with pytest.raises(TimeoutError, match="has not come to its end"):
         await clock.advance(SECOND)
+
+
+async def test_a_clock_that_follows_comes_after_all_that_happens_by_the_clock_itself() -> None:
+    """To the same moment, also if that is the old one, until it follows no longer; its trouble is told to who moves."""
+    clock, seen = VirtualClock(NOON), list[object]()
+
+    async def follow(moment: datetime) -> None:
+        seen.append((moment - NOON, clock.now - NOON))
+
+    async def fail(moment: datetime) -> None:
+        raise OSError("it is away")
+
+    clock.call_later(1, seen.append, "rang")
+    leave = clock.on_advance(follow)
+    await clock.advance(2 * SECOND)
+    await clock.advance(0 * SECOND)
+    assert seen == ["rang", *2 * [(2 * SECOND, 2 * SECOND)]]
+    leave()
+    clock.on_advance(fail)
+    with pytest.raises(OSError, match="away"):
+        await clock.advance(SECOND)
+    assert len(seen) == 3
+
+
+async def test_a_clock_is_carried_to_another_process_without_what_waits_by_it() -> None:
+    """It stands where the first one stood, and goes its own way."""
+    clock = VirtualClock(NOON, settle_s=3.0)
+    clock.call_later(1, lambda: None)
+    clock.hold()
+    clock.on_advance(lambda moment: asyncio.sleep(0))
+    there = pickle.loads(pickle.dumps(clock))
+    assert (there.now, there.settle_s) == (NOON, 3.0)
+    await there.advance(SECOND)
+    assert (there.now, clock.now) == (NOON + SECOND, NOON)

@@ -2,6 +2,9 @@
 
 import os
 from datetime import datetime, timedelta
+from pathlib import Path
+
+from hf_bank import there_is
 
 from holdfast.actors import Aggregate, Rejected, command, event, on, query
 
@@ -23,6 +26,11 @@ class Offer(Aggregate, category="offer"):
         self.remind(name, after=after, every=every, missed=missed, command=Offer.ring, args=[name])  # type: ignore
 
     @command
+    def set_at(self, name: str, at: datetime, gate: str = "") -> None:
+        """`gate`: a file without which it does not come to its end."""
+        self.remind(name, at=at, command=Offer.ring_behind, args=[name, gate])
+
+    @command
     def set_refused(self, name: str, after: timedelta) -> None:
         self.remind(name, after=after, command=Offer.refuse)
 
@@ -33,6 +41,13 @@ class Offer(Aggregate, category="offer"):
     @command
     def ring(self, what: str) -> None:
         self.emit(Rang(what, self.context.now, os.getpid()))
+
+    @command
+    async def ring_behind(self, what: str, gate: str) -> None:
+        if gate:
+            Path(f"{gate}.reached").touch()  # noqa: ASYNC240
+            await there_is(gate)
+        self.ring(what)
 
     @command
     def refuse(self) -> None:

@@ -5,6 +5,7 @@ import random
 import re
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -18,11 +19,14 @@ from hf_support import eventually
 
 from holdfast.actors import Rejected, VirtualClock
 from holdfast.actors.clock import MachineClock, micros_of
+from holdfast.actors.definition import definition_of
 from holdfast.actors.errors import Overloaded, UnknownCommand
+from holdfast.actors.firing import FIRE
 from holdfast.journal.errors import JournalUnavailable
 from holdfast.journal.records import Reminder, StreamId
-from holdfast.runtime import Runtime, Sharded
-from holdfast.runtime.reminders import RemindersScheduler
+from holdfast.runtime import Config, Runtime, Sharded
+from holdfast.runtime.follower import Desk, Progress
+from holdfast.runtime.reminders import RemindersFollower, RemindersScheduler, reminders_plan
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 SECOND, HOUR, DAY = timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)
@@ -327,6 +331,131 @@ async def test_a_journal_that_does_not_answer_ends_the_scheduler_with_its_error(
     await clock.advance(HOUR)
 
 
+# -- a scheduler whose clock is moved from elsewhere -------------------------------------------------------------
+
+
+class Way:
+    """The way to the aggregates of a world, as a follower has it. Its references are itself."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.id = world, ""
+
+    def get(self, type: type, id: str) -> "Way":
+        way = Way(self.world)
+        way.id = id
+        return way
+
+    async def holdfast_send(self, command: Any, args: Any, kwargs: Any) -> str:
+        send = self.world.fire if command.name == FIRE else self.world.give_up
+        return await send(StreamId("offer", self.id), *args)
+
+
+@asynccontextmanager
+async def following(w: World, settle_s: float = 10.0, **how: Any) -> AsyncIterator[RemindersFollower]:
+    """The follower over a world, with a clock of its own; run again whenever it fails, as its resident does."""
+    w.clock = VirtualClock(NOON, settle_s=settle_s)
+    follower = RemindersFollower(Offer, w.clock, **how)
+    parts: Any = w.parts
+    way: Any = Way(w)
+    desk = Desk(owner="f", epoch=1, parts=parts, gate=way, progress=Progress(len(w.parts), time.monotonic))
+
+    async def live() -> None:
+        while True:
+            try:
+                await follower.run(desk)
+            except JournalUnavailable:
+                await asyncio.sleep(0)
+
+    task = asyncio.create_task(live())
+    try:
+        yield follower
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def test_a_clock_that_is_moved_from_elsewhere_has_fired_all_that_is_due_when_that_returns() -> None:
+    """Each at its own time, none that is due later, and none again when the same is asked once more, or less."""
+    w = World(2)
+    async with following(w) as follower:
+        for n in range(9):
+            w.parts[n % 2].set(f"o{n}", n * HOUR)
+        for hours in (5, 5, 2):
+            await follower.advance(micros_of(NOON + hours * HOUR))
+            assert w.fired == [(f"o{n}", n * HOUR) for n in range(6)]
+        assert w.clock.now == NOON + 5 * HOUR
+
+
+async def test_a_clock_that_is_moved_from_elsewhere_waits_for_what_has_failed_for_a_while() -> None:
+    """The very last one before its time is up, too: what is put off is tried again without that time moves on."""
+    w, tries = World(), list[timedelta]()
+
+    async def trouble() -> None:
+        tries.append(w.clock.now - NOON)
+        if len(tries) < 4:
+            raise Overloaded("mailbox of offer/bad", 1)
+
+    w.does["bad"] = trouble
+    async with following(w) as follower:
+        w.parts[0].set("bad", HOUR)
+        await follower.advance(micros_of(NOON + HOUR))
+        assert (tries, w.fired) == ([HOUR] * 4, [("bad", HOUR)])
+
+
+async def test_a_clock_that_is_moved_from_elsewhere_waits_for_more_than_may_fire_in_a_second() -> None:
+    """All are due in one instant, at which it stands."""
+    w = World()
+    async with following(w, rate_max=500) as follower:
+        for n in range(1100):
+            w.parts[0].set(f"o{n}", HOUR)
+        await follower.advance(micros_of(NOON + HOUR))
+        assert len({id for id, _ in w.fired}) == len(w.fired) == 1100
+
+
+async def test_a_clock_that_is_moved_from_elsewhere_waits_for_a_journal_that_is_away() -> None:
+    """It is away when the time has come, for the scheduler and for who wants to know whether anything is left."""
+    w, away = World(), 3
+
+    class Flickering(Index):
+        async def due_reminders(self, **how: Any) -> list[Reminder]:
+            nonlocal away
+            if w.clock.now >= NOON + HOUR and away:
+                away -= 1
+                raise JournalUnavailable("it is away")
+            return await super().due_reminders(**how)
+
+    w.parts = [Flickering()]
+    async with following(w) as follower:
+        w.parts[0].set("o", HOUR)
+        w.clock.call_later(3600, lambda: None)
+        await follower.advance(micros_of(NOON + DAY))
+        assert (away, [id for id, _ in w.fired]) == (0, ["o"])
+
+
+async def test_who_moves_a_clock_elsewhere_hears_when_what_is_due_does_not_fire() -> None:
+    """After as long as the clock says; and that the machine's clock is moved by nobody."""
+    w = World()
+
+    async def trouble() -> None:
+        raise Overloaded("mailbox of offer/bad", 1)
+
+    w.does["bad"] = trouble
+    async with following(w, settle_s=0.3) as follower:
+        w.parts[0].set("bad", HOUR)
+        with pytest.raises(TimeoutError):
+            await follower.advance(micros_of(NOON + HOUR))
+    with pytest.raises(TypeError, match="the machine's clock"):
+        await RemindersFollower(Offer, MachineClock()).advance(0)
+
+
+def test_reminders_that_go_by_another_sort_of_clock_are_another_follower() -> None:
+    """One that runs by the machine's is not left to itself where a test wants to move the time."""
+    definition = definition_of(Offer)
+    codes = {reminders_plan(definition, Config(), clock).code for clock in (MachineClock(), VirtualClock(NOON))}
+    assert len(codes) == 2
+    assert reminders_plan(definition, Config(), VirtualClock(NOON + DAY)).code in codes
+
+
 # -- all of it together ------------------------------------------------------------------------------------------
 
 
@@ -411,6 +540,35 @@ async def test_the_programs_of_the_page_on_reminders_run_as_they_stand(tmp_path:
     )
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.split() == ["True", "False"]
+
+
+@pytest.mark.ray
+async def test_a_virtual_clock_takes_the_reminders_of_a_cluster_along_also_when_their_process_dies(
+    world: Any, kill: Any, tmp_path: Path
+) -> None:
+    """kill -9 while one of them is under way: when the clock has come to its time, all that were due have fired, once,
+    in order, each at its own time; a later one waits for its own."""
+    gate = tmp_path / "go"
+    clock = VirtualClock(NOON, settle_s=60.0)
+    async with world.open(placement=Sharded(1), clock=clock) as runtime:
+
+        async def rung() -> list[tuple[str, datetime]]:
+            return [(e.id, e.event.at) async for e in runtime.read(Offer) if isinstance(e.event, Rang)]
+
+        for n in range(8):
+            await runtime.get(Offer, f"o{n}").set_at("x", NOON + n * HOUR, str(gate) if n == 3 else "")
+        advancing = asyncio.create_task(clock.advance(6 * HOUR))
+        await eventually(Path(f"{gate}.reached").exists)
+        assert await rung() == [(f"o{n}", NOON + n * HOUR) for n in range(3)]
+        kill(world.pid_of("follower:reminders/offer"))
+        gate.touch()
+        await advancing
+        assert await rung() == [(f"o{n}", NOON + n * HOUR) for n in range(7)]
+
+        kill(world.pid_of("follower:reminders/offer"))  # and starts again where the clock stood first
+        await clock.advance(HOUR)
+        assert await rung() == [(f"o{n}", NOON + n * HOUR) for n in range(8)]
+    await clock.advance(HOUR)  # a runtime that was closed moves nothing any more
 
 
 @pytest.mark.ray
