@@ -194,7 +194,9 @@ class Subscription(AsyncIterator[RecordedEvent]):
         asked = set(self._asking.values())
         for number, source in self._sources.items():
             if number not in asked:
-                self._asking[asyncio.get_running_loop().create_task(source.next())] = number
+                task = asyncio.get_running_loop().create_task(source.next())
+                task.add_done_callback(_heard)  # one that is left asks for no answer
+                self._asking[task] = number
         done, _ = await asyncio.wait(self._asking, return_when=asyncio.FIRST_COMPLETED)
         task = done.pop()
         number = self._asking.pop(task)
@@ -208,6 +210,11 @@ class Subscription(AsyncIterator[RecordedEvent]):
         if self._last is not None:
             number, page = self._last
             self._done[number], self._last = max(self._done[number], page.reached), None
+
+
+def _heard(task: "asyncio.Task[Any]") -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 class _Source:
