@@ -75,6 +75,10 @@ class JournalClient:
             "load", self._send_loads, in_flight_max=in_flight_max, batch_max=batch_max
         )
 
+        self._finds: Batcher[tuple[StreamId, list[str]], dict[str, StoredReply]] = Batcher(
+            "look-up", self._send_finds, in_flight_max=in_flight_max, batch_max=batch_max
+        )
+
     @property
     def parts(self) -> "tuple[JournalClient]":
         """Itself: see `Journal.parts`."""
@@ -146,8 +150,7 @@ class JournalClient:
 
     async def find_keyed(self, stream: StreamId, keys: Sequence[str]) -> dict[str, StoredReply]:
         """See `Store.find_keyed`."""
-        found: dict[str, StoredReply] = await self.ask("find_keyed", stream, list(keys))
-        return found
+        return await self._finds.submit((stream, list(keys)))
 
     async def save_snapshots(self, batch: Sequence[Snapshot], *, keep: int) -> None:
         """See `Store.save_snapshots`. Tried once: a snapshot is a cache, and not worth a queue of retries."""
@@ -209,6 +212,11 @@ class JournalClient:
             put_off = next((place for place, one in enumerate(some) if place and isinstance(one, JournalBusy)), None)
             results += some[:put_off]
         return results
+
+    async def _send_finds(self, batch: list[tuple[StreamId, list[str]]]) -> list[dict[str, StoredReply] | JournalError]:
+        """Look-ups of many keyed commands in one request, as appends and loads go."""
+        found: list[dict[str, StoredReply] | JournalError] = await self.ask("find_keyed_of", batch)
+        return found
 
     async def _patiently(self, request: Callable[[], Awaitable[T]]) -> tuple[T, bool]:
         """The answer, and whether an earlier try was lost, so that it may have taken effect unheard."""

@@ -128,6 +128,20 @@ class JournalServer:
         check_ids(keys)
         return await self.store.find_keyed(stream, keys)
 
+    async def find_keyed_of(
+        self, asked: Sequence[tuple[StreamId, Sequence[str]]]
+    ) -> list[dict[str, StoredReply] | JournalError]:
+        """`find_keyed` for many streams; what one of them is refused with stands in its place."""
+        return [await self._found(stream, keys) for stream, keys in asked]
+
+    async def _found(self, stream: StreamId, keys: Sequence[str]) -> dict[str, StoredReply] | JournalError:
+        try:
+            return await self.find_keyed(stream, keys)
+        except JournalUnavailable:
+            raise
+        except JournalError as error:
+            return error
+
     async def save_snapshots(self, batch: Sequence[Snapshot], keep: int) -> None:
         """See `Store.save_snapshots`."""
         await self.store.save_snapshots(batch, keep=keep)

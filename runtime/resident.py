@@ -72,9 +72,9 @@ class JournalResident(Resident):
     """A journal server, of one partition, under its namespace's name."""
 
     methods = frozenset({
-        "append", "claim", "confirm", "describe", "due_reminders", "find_checkpoint", "find_keyed", "find_replies",
-        "follow", "head", "list_snapshots", "list_streams", "load", "ping", "read_all", "read_stream", "register",
-        "save_checkpoint", "save_snapshots", "statistics", "stop",
+        "append", "claim", "confirm", "describe", "due_reminders", "find_checkpoint", "find_keyed_of",
+        "find_replies", "follow", "head", "list_snapshots", "list_streams", "load", "ping", "read_all", "read_stream",
+        "register", "save_checkpoint", "save_snapshots", "statistics", "stop",
     })  # fmt: skip
 
     def __init__(self, spec: JournalSpec, partition: int = 0) -> None:

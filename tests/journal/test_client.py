@@ -6,6 +6,7 @@ import pytest
 
 from holdfast.journal.client import JournalClient
 from holdfast.journal.errors import (
+    CorruptRecord,
     Fenced,
     JournalBusy,
     JournalFailed,
@@ -15,7 +16,7 @@ from holdfast.journal.errors import (
     VersionConflict,
 )
 from holdfast.journal.memory import MemoryStore
-from holdfast.journal.records import Append, Appended, Followed, Load, NewEvent, Snapshot, StreamId
+from holdfast.journal.records import Append, Appended, Followed, KeyedReply, Load, NewEvent, Snapshot, StreamId
 from holdfast.journal.server import JournalServer
 from holdfast.journal.testing import FaultyStore
 from holdfast.journal.wire import encode
@@ -226,3 +227,24 @@ async def test_it_asks_everything_that_a_store_answers():
     assert await client.list_streams(category="Account", after=A, limit=5) == [(StreamId("Account", "b"), 1)]
     assert (await client.register("Account", "dedicated", "c")).code == "c"
     assert (await client.statistics()).events == 3
+
+
+async def test_look_ups_of_keyed_commands_of_one_turn_travel_as_one_request():
+    """Each gets its own answer, and what one of them is refused with is that one's alone."""
+    client, link, store, _ = await opened()
+    key = KeyedReply(key="k", fingerprint=b"f", version=0, reply=b"\x01")
+    await client.append(Append(stream=A, owner="host", epoch=1, expected_version=0, events=(), keys=(key,)))
+    reading = store.find_keyed
+
+    async def find_keyed(stream, keys):
+        if stream.id == "rotten":
+            raise CorruptRecord(str(stream), 0, 0, "on purpose")
+        return await reading(stream, keys)
+
+    store.find_keyed = find_keyed
+    asked = [client.find_keyed(StreamId("Account", id), ["k", "other"]) for id in ("a", "b", "rotten", "a")]
+    mine, nothing, refused, again = await asyncio.gather(*asked, return_exceptions=True)
+    assert list(mine) == list(again) == ["k"]
+    assert nothing == {}
+    assert isinstance(refused, CorruptRecord)
+    assert link.asked.count("find_keyed_of") == 1
