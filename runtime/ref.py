@@ -57,9 +57,10 @@ class Gate:
         if self in gates:
             gates.remove(self)
 
-    def get(self, type: type[Any], id: str, caller: Unit | None = None) -> Any:
-        """A reference to an aggregate; `caller` is known from the context the reference is used in."""
-        return Ref(target(type, id), self)
+    def get(self, type: type[Any], id: str, caller: Unit | None = None, **how: Any) -> Any:
+        """A reference to an aggregate; `caller` is known from the context the reference is used in. `how`: as in
+        `target`."""
+        return Ref(target(type, id, **how), self)
 
     @staticmethod
     def here(namespace: str, home: Home | None) -> "Gate":

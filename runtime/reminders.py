@@ -26,7 +26,6 @@ from holdfast.journal.records import Reminder, StreamId
 
 from .config import Config
 from .follower import Desk, Follower, FollowerPhase, FollowerPlan
-from .ref import Ref, target
 
 __all__ = ["REMINDERS", "RemindersFollower", "RemindersScheduler", "SchedulerCounters", "reminders_plan"]
 
@@ -288,7 +287,7 @@ class RemindersFollower(Follower):
     async def run(self, desk: Desk) -> None:
         async def send(command: str, stream: StreamId, *args: Any) -> str:
             # A host that was replaced, and has not noticed, would say for ever that nothing is pending.
-            aggregate = Ref(target(self._type, stream.id, linearizable=True), desk.gate)
+            aggregate = desk.gate.get(self._type, stream.id, linearizable=True)
             answer: str = await aggregate.holdfast_send(SYSTEM_COMMANDS[command], args, {})
             return answer
 

@@ -48,26 +48,6 @@ def positions(page):
     return [event.position for event in page.events]
 
 
-@pytest.mark.parametrize("category", [None, "Account"])
-async def test_a_page_does_not_go_beyond_the_end_that_the_next_answer_tells(category):
-    """A transaction has been committed, and the server has not heard of that yet, when a page is read. Whoever goes on
-    after the page must not find the journal shorter than that."""
-    book = await Book().open()
-    await book.write(3)
-    assert (await book.follow(0, limit=1)).head == 3
-    for n, stream in enumerate("bc", 4):  # straight into the store, as the writer has it before its thread is heard
-        event = NewEvent(type="t", payload=b"\x80", command_id=stream, recorded_at=0)
-        append = Append(stream=StreamId("Account", stream), owner="host", epoch=1, expected_version=0, events=(event,))
-        (answer,) = await book.store.append([append])
-        assert answer.position == n
-    page = await book.follow(0, category=category)
-    assert (positions(page), page.reached, page.head) == ([1, 2, 3], 3, 3)
-    assert (await book.follow(page.reached, category=category)).head >= page.reached
-    await book.write(1)  # the server hears of this one, which comes after them
-    page = await book.follow(page.reached, category=category)
-    assert (positions(page), page.reached, page.head) == ([4, 5, 6], 6, 6)
-
-
 async def test_what_is_there_is_answered_at_once():
     """In pages; each says how far it reaches and where the end is."""
     book = await Book().open()

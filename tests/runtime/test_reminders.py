@@ -340,7 +340,7 @@ class Way:
     def __init__(self, world: World) -> None:
         self.world, self.id = world, ""
 
-    def get(self, type: type, id: str) -> "Way":
+    def get(self, type: type, id: str, **how: Any) -> "Way":
         way = Way(self.world)
         way.id = id
         return way
