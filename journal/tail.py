@@ -102,8 +102,7 @@ class Tail:
         elif newest > self._head:
             self._remember(_Commit(self._head, newest, batch, results, sum(map(_weight, batch))))
         if newest:
-            self._head = max(self._head, newest)
-            self._wake()
+            self._saw(newest)
 
     def lost_touch(self) -> None:
         """A transaction ended in doubt: those who wait look for themselves."""
@@ -115,6 +114,12 @@ class Tail:
         """Whoever waits gets `JournalUnavailable`."""
         self._closed = True
         self._wake()
+
+    def _saw(self, position: int) -> None:
+        """The journal reaches as far as there, at least."""
+        if position > self._head:
+            self._head = position
+            self._wake()
 
     async def _known_head(self) -> int:
         if self._closed:
@@ -165,14 +170,10 @@ class Tail:
         if events is None:
             events = await self._store.read_all(after=after, limit=limit, category=category)
             self.pages_read += 1
-            while events and events[-1].position > head:
-                events.pop()  # committed, and not told here yet: who goes on after it would be ahead of the head
         reached = events[-1].position if events else head
         # A commit can be read before its writer is heard of. Whoever gets it here must not be told, when it goes on
         # after it, that the journal ends before.
-        if reached > self._head:
-            self._head = reached
-            self._wake()
+        self._saw(reached)
         head = self._head
         wire = encode(Followed(events=tuple(events), reached=reached, head=head))
         return _Page(wire, head if reached == head else 0)

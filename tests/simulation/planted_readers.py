@@ -110,9 +110,9 @@ def the_end_of_the_journal_may_be_before_what_was_read(saw: Any, grew: Any) -> A
         if self.__dict__.get("is_told"):
             saw(self, position)
 
-    def told(self: Any, results: Any) -> None:
+    def told(self: Any, batch: Any, results: Any) -> None:
         self.is_told = True
-        grew(self, results)
+        grew(self, batch, results)
         self.is_told = False
 
     return saw_what_it_was_told, told
