@@ -90,6 +90,9 @@ class Tail:
         if await self._known_head() == after and wait_s > 0:  # one that is further than the journal hears so at once
             await self._wait(min(wait_s, FOLLOW_MOST_S))
         head = await self._known_head()
+        if head < after:  # somebody else may have written: a successor, of which this process has not heard
+            self._doubts += 1
+            head = await self._known_head()
         if head <= after:
             return encode(Followed(events=(), reached=after, head=head))
         return await self._page((after, max(limit, 1), category))

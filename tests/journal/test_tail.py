@@ -340,3 +340,18 @@ async def test_an_end_that_was_read_before_others_were_written_is_not_believed()
         held.release()
         page = await asyncio.wait_for(asking, 5.0)
         assert (positions(page), page.reached, page.head) == ([1], 1, 1)
+
+
+async def test_who_has_read_elsewhere_what_was_not_heard_of_yet_is_no_further_than_the_journal():
+    """A reader of one stream sees a commit before its writer is told: when it then follows, the store is asked."""
+    book = await Book().open()
+    await book.write(1)
+    assert (await book.follow(0)).head == 1
+    held = book.store.hold("append", after=True)
+    writing = asyncio.ensure_future(book.write(1))
+    await held.reached.wait()
+    assert [event.version for event in await book.store.read_stream(StreamId("Account", "a"))] == [1, 2]
+    page = await book.follow(2)
+    assert (positions(page), page.reached, page.head) == ([], 2, 2)
+    held.release()
+    await writing

@@ -316,7 +316,7 @@ def linearizable_queries_do_not_ask(right: Any) -> Any:
     return confirm
 
 
-@defect(Cell, "_look_up", within=200, focus=("disk slow",))
+@defect(Cell, "_look_up", within=150, focus=("disk slow", "host killed"))
 def a_look_up_that_knows_more_than_memory_is_believed(right: Any) -> Any:
     """The journal tells of a command that was written after the state in memory was read; that state is kept."""
 

@@ -102,22 +102,6 @@ def a_page_that_is_full_reaches_the_end(right: Any) -> Any:
     return read
 
 
-@reaction(Tail, "_saw", Tail, "grew", within=300, focus=("disk slow", "journal killed"))
-def the_end_of_the_journal_may_be_before_what_was_read(saw: Any, grew: Any) -> Any:
-    """It is where the last commit that was heard of ended; a reader may have seen the next one."""
-
-    def saw_what_it_was_told(self: Any, position: int) -> None:
-        if self.__dict__.get("is_told"):
-            saw(self, position)
-
-    def told(self: Any, batch: Any, results: Any) -> None:
-        self.is_told = True
-        grew(self, batch, results)
-        self.is_told = False
-
-    return saw_what_it_was_told, told
-
-
 # -- projections -------------------------------------------------------------------------------------------------
 
 
