@@ -69,7 +69,7 @@ class Sizes:
 
 
 FULL = Sizes(rounds=5, events=200_000, streams=1_000_000, calls=300)
-QUICK = Sizes(rounds=2, events=20_000, streams=20_000, calls=30)
+QUICK = Sizes(rounds=3, events=20_000, streams=20_000, calls=30)
 
 
 async def measure(run: Run, sizes: Sizes) -> None:

@@ -46,7 +46,7 @@ class Sizes:
 
 
 FULL = Sizes(rounds=9, callers=1000, each=60, reminders=10_000)
-QUICK = Sizes(rounds=2, callers=1000, each=8, reminders=1_000)
+QUICK = Sizes(rounds=3, callers=1000, each=6, reminders=1_000)
 REMINDERS = Config(reminders_rate_max=1_000_000, reminders_in_flight_max=1000)
 
 
