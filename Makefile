@@ -10,7 +10,7 @@ READY := .venv/.ready
 
 help:
 	@echo "make demo    run the bank's loan applications, with three kills on the way (in about two minutes)"
-	@echo "make test    run every test: the fast ones first and side by side, then those on a real Ray cluster"
+	@echo "make test    run every test: the fast ones first and side by side, then those on real Ray clusters"
 	@echo "make simulate SEEDS=2000  the same classes in so many simulated worlds; SEED=4711 replays one; PARTITIONS=2"
 	@echo "make soak MINUTES=5  a real cluster of three nodes, with kills and pauses of everything in it"
 	@echo "make fuzz    coverage-guided fuzzing of everything that reads bytes (FUZZ_SECONDS=60 of each)"
@@ -37,7 +37,7 @@ demo: $(READY)
 
 test: $(READY)
 	@$(BIN)/python -m pytest -m "not ray" --numprocesses auto --dist loadfile
-	@$(BIN)/python -m pytest -m ray
+	@$(BIN)/python -m pytest -m ray --numprocesses 2 --dist loadfile
 
 simulate: $(READY)
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),2000) --first $(or $(FIRST),0)) \
