@@ -9,7 +9,7 @@ READY := .venv/.ready
 .PHONY: help demo test simulate soak fuzz bench bench-quick bench-ready lint format clean
 
 help:
-	@echo "make demo    run the bank's loan applications, with three kills on the way (in about two minutes)"
+	@echo "make demo    run the bank's loan applications, with three kills on the way (about four minutes on two cores)"
 	@echo "make test    run every test: the fast ones first and side by side, then those on real Ray clusters"
 	@echo "make simulate SEEDS=2000  the same classes in so many simulated worlds; SEED=4711 replays one; PARTITIONS=2"
 	@echo "make soak MINUTES=5  a real cluster of three nodes, with kills and pauses of everything in it"
