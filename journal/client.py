@@ -74,7 +74,6 @@ class JournalClient:
         self._loads: Batcher[Load, Loaded] = Batcher(
             "load", self._send_loads, in_flight_max=in_flight_max, batch_max=batch_max
         )
-
         self._finds: Batcher[tuple[StreamId, list[str]], dict[str, StoredReply]] = Batcher(
             "look-up", self._send_finds, in_flight_max=in_flight_max, batch_max=batch_max
         )

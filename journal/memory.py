@@ -27,6 +27,7 @@ from .records import (
     StoredReply,
     StoreStatistics,
     StreamId,
+    recorded,
 )
 from .reminders import REMINDER_TYPES, Change, change_of
 from .store import Store
@@ -138,9 +139,9 @@ class MemoryStore(Store):
     def _write(self, stream: _Stream, append: Append, changes: Sequence[Change]) -> Appended:
         for event in append.events:
             position, version = len(self._events) + 1, stream.version + 1
-            recorded = _record(event, append.stream, version, position)
-            self._events.append(recorded)
-            stream.events.append(recorded)
+            record = recorded(event, append.stream, version, position)
+            self._events.append(record)
+            stream.events.append(record)
         stream.keys.update((reply.key, reply) for reply in append.keys)
         for name, due in changes:
             stream.reminders.pop(name, None)
@@ -260,20 +261,6 @@ class MemoryStore(Store):
         page = page_of(events)
         self._rows_read += len(page)
         return page
-
-
-def _record(event: NewEvent, stream: StreamId, version: int, position: int) -> Recorded:
-    return Recorded(
-        position=position,
-        stream=stream,
-        version=version,
-        type=event.type,
-        payload=event.payload,
-        command_id=event.command_id,
-        recorded_at=event.recorded_at,
-        metadata=event.metadata,
-        reply=event.reply,
-    )
 
 
 def _fact(event: Recorded) -> Fact:

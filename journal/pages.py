@@ -8,7 +8,7 @@ reader on. **A page that is short is not the end: the end is a page without even
 from collections.abc import Callable, Iterable, Sequence
 
 from .errors import JournalBusy, JournalError
-from .records import Load, Loaded, Recorded
+from .records import Load, Loaded, NewEvent, Recorded
 
 __all__ = [
     "EARLIEST",
@@ -35,7 +35,7 @@ EARLIEST, LATEST = -62_135_596_800_000_000, 253_402_300_799_999_999
 """The times that a `datetime` can tell, in µs since 1970 UTC: of the years 1 to 9999."""
 
 
-def weight(event: Recorded) -> int:
+def weight(event: Recorded | NewEvent) -> int:
     """What an event counts for against the bytes of a page."""
     reply = event.reply
     return len(event.payload) + len(event.metadata) + (0 if reply is None else len(reply))

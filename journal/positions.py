@@ -57,8 +57,12 @@ class Positions(msgspec.Struct, frozen=True, array_like=True):
 
     def past(self, event: Placed) -> Self:
         """With this event behind: from here a reader goes on after it."""
+        return self.moved(event.partition, event.position)
+
+    def moved(self, partition: int, position: int) -> Self:
+        """With another position in one partition."""
         each = list(self.each)
-        each[event.partition] = event.position
+        each[partition] = position
         return type(self)(tuple(each))
 
     def __str__(self) -> str:

@@ -25,6 +25,7 @@ __all__ = [
     "StoreStatistics",
     "StoredReply",
     "StreamId",
+    "recorded",
 ]
 
 
@@ -100,6 +101,21 @@ class Recorded(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=Fa
     recorded_at: int
     metadata: bytes = b""
     reply: bytes | None = None
+
+
+def recorded(event: NewEvent, stream: StreamId, version: int, position: int) -> Recorded:
+    """The event as the journal holds it, once it was written at that version of its stream and that position."""
+    return Recorded(
+        position=position,
+        stream=stream,
+        version=version,
+        type=event.type,
+        payload=event.payload,
+        command_id=event.command_id,
+        recorded_at=event.recorded_at,
+        metadata=event.metadata,
+        reply=event.reply,
+    )
 
 
 class Fact(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from .errors import JournalError, JournalUnavailable
-from .pages import PAGE_BYTES_MAX
-from .records import Append, Appended, Followed, Recorded
+from .pages import PAGE_BYTES_MAX, weight
+from .records import Append, Appended, Followed, Recorded, recorded
 from .store import Store
 from .wire import encode
 
@@ -32,6 +32,8 @@ FOLLOW_MOST_S = 60.0
 """Nobody waits longer without an answer, so that a request whose asker has gone does not stay for ever."""
 PAGES_KEPT, PAGES_BYTES_MAX = 32, 16 << 20
 COMMITS_KEPT, COMMITS_BYTES_MAX = 64, 8 << 20
+RECORD_BYTES = 100
+"""What an event that is remembered takes beside its payload, metadata and reply."""
 FOLLOWED_S = 10.0
 """Commits are remembered while somebody has followed so lately."""
 
@@ -173,9 +175,8 @@ class Tail:
             events = await self._store.read_all(after=after, limit=limit, category=category)
             self.pages_read += 1
         reached = events[-1].position if events else head
-        self._saw(
-            reached
-        )  # of a commit, maybe, that was not heard of yet: whoever has read it is no further than the end
+        # Its commit may not have been heard of yet. Whoever has read it is no further than the end all the same.
+        self._saw(reached)
         head = self._head
         wire = encode(Followed(events=tuple(events), reached=reached, head=head))
         return _Page(wire, head if reached == head else 0)
@@ -236,20 +237,10 @@ def _recorded(append: Append, result: Appended) -> list[Recorded]:
     count = len(append.events)
     position, version = result.position - count, result.version - count
     return [
-        Recorded(
-            position=position + place,
-            stream=append.stream,
-            version=version + place,
-            type=event.type,
-            payload=event.payload,
-            command_id=event.command_id,
-            recorded_at=event.recorded_at,
-            metadata=event.metadata,
-            reply=event.reply,
-        )
+        recorded(event, append.stream, version + place, position + place)
         for place, event in enumerate(append.events, 1)
     ]
 
 
 def _weight(append: Append) -> int:
-    return sum(len(event.payload) + len(event.metadata) + len(event.reply or b"") + 100 for event in append.events)
+    return sum(weight(event) + RECORD_BYTES for event in append.events)

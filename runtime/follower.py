@@ -120,7 +120,7 @@ class Progress:
 
     def saw(self, partition: int, page: Followed) -> None:
         """A page has come."""
-        self.heads = _moved(self.heads, partition, page.head)
+        self.heads = self.heads.moved(partition, page.head)
         self._heard.add(partition)
         self._look()
 
@@ -129,7 +129,7 @@ class Progress:
         self.events += events
         if events:
             self._mark()
-        self.positions = _moved(self.positions, partition, position)
+        self.positions = self.positions.moved(partition, position)
         self._look()
         self._tell()
 
@@ -283,12 +283,6 @@ def statistics_of(name: str, kind: str, epoch: int, progress: Progress) -> Follo
     names = ("phase", "positions", "heads", "events", "rate", "errors", "retries", "dead_letters", "problem")
     seen: dict[str, Any] = {each: getattr(progress, each) for each in names}
     return FollowerStatistics(name=name, kind=kind, epoch=epoch, details=dict(progress.details), **seen)
-
-
-def _moved(positions: Positions, partition: int, position: int) -> Positions:
-    each = list(positions)
-    each[partition] = position
-    return Positions(tuple(each))
 
 
 def _ahead(partition: int, after: int, head: int) -> str:

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import Context
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ from .clock import Clock, Process, Stuck
 from .cluster import Control
 from .disk import READ_MAX, Disk, SimulatedStore, at_once
 from .faults import AT_TIMES, READ_AT_TIMES, Faults
-from .network import PACKER, Life, Network
+from .network import PACKER, Actor, Life, Network
 from .read_side import TUNED, ReadSide, parts_of
 
 __all__ = ["Failure", "Outcome", "attempt", "simulate"]
@@ -303,10 +303,10 @@ class World:
         what, _, how = kind.rpartition(" ")
         if what == "follower":
             lives = [life for life in self.control.following if not life.process.dead]
-            return bool(lives) and self._strike_follower(self.chance.choice(lives), how)
+            return bool(lives) and self._strike_named(self.control.followers, self.chance.choice(lives), how)
         if what == "host":
             lives = [life for life in self.control.lives if not life.process.dead]
-            return bool(lives) and self._strike_host(self.chance.choice(lives), how)
+            return bool(lives) and self._strike_named(self.control.hosts, self.chance.choice(lives), how)
         if what == "journal":
             journals = self.control.journals
             life = (self.chance.choice(journals) if len(journals) > 1 else journals[0]).life
@@ -324,22 +324,11 @@ class World:
     def _mend_disk(self) -> None:
         self.faults.disk_mode = ""
 
-    def _strike_host(self, life: Life, how: str) -> bool:
+    def _strike_named(self, named: Mapping[str, Actor], life: Life, how: str) -> bool:
+        """A host or a follower, which has a name to lose."""
         if how in ("killed", "stopped"):
             return self._strike_process(life.process, how)
-        actor = next((a for a in self.control.hosts.values() if a.life is life), None)
-        if actor is None:
-            return False
-        if how == "replaced":
-            self.control.forget(actor)
-        else:
-            self._tell(life, "retire")
-        return True
-
-    def _strike_follower(self, life: Life, how: str) -> bool:
-        if how in ("killed", "stopped"):
-            return self._strike_process(life.process, how)
-        actor = next((a for a in self.control.followers.values() if a.life is life), None)
+        actor = next((a for a in named.values() if a.life is life), None)
         if actor is None:
             return False
         if how == "replaced":
