@@ -8,7 +8,7 @@ Text arrives here from either database as the bytes of its UTF-8, so that rotten
 row and not an error of the whole query. SQLite types each value, not each column; a rotten type is a TypeError here.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from struct import Struct
 from struct import error as StructError
 from typing import Any
@@ -24,6 +24,7 @@ __all__ = [
     "KEYED_COLUMNS",
     "ROTTEN",
     "SNAPSHOT_COLUMNS",
+    "category_checksum",
     "event_row",
     "keyed_row",
     "name_checksum",
@@ -31,6 +32,7 @@ __all__ = [
     "read_event",
     "read_facts",
     "read_keyed",
+    "read_page",
     "read_snapshot",
     "snapshot_row",
 ]
@@ -53,6 +55,11 @@ _SNAPSHOT = Struct("<qII").pack
 def name_checksum(stream: StreamId) -> int:
     """Where the checksums of this stream's rows begin. A category has no slash, so the name is unambiguous."""
     return crc32(f"{stream[0]}/{stream[1]}".encode())
+
+
+def category_checksum(category: bytes) -> int:
+    """Where `name_checksum` is when it has come to the id."""
+    return crc32(category + b"/")
 
 
 def number(found: Any) -> int:
@@ -127,6 +134,51 @@ def read_event(stream: StreamId, name: int, row: tuple[Any, ...]) -> Recorded:
         )
     except ROTTEN as error:
         raise CorruptRecord(str(stream), number(version), position, f"cannot be read: {error}") from error
+
+
+def read_page(rows: Iterable[tuple[Any, ...]], categories: Mapping[int, tuple[str, int]]) -> list[Recorded]:
+    """The page of events of any streams that these rows make: of `EVENT_COLUMNS`, and the id of the stream. Raises
+    `CorruptRecord`. `categories`: their names, and where the checksums of the names in them begin.
+
+    What every follower of the journal reads goes through here: the checksum is worked out in place, as
+    `_event_checksum` does it, and a stream's name is made once for a page."""
+    page: list[Recorded] = []
+    names: dict[int, tuple[StreamId, int]] = {}
+    left = PAGE_BYTES_MAX
+    for position, key, version, category, kind, command_id, payload, metadata, reply, recorded_at, checksum, id in rows:
+        try:
+            known = names.get(key)
+            if known is None:
+                of, begun = categories[category]
+                known = names[key] = StreamId(of, id.decode(errors="replace")), crc32(id, begun)
+            stream, name = known
+        except (LookupError, *ROTTEN) as error:
+            problem = "its stream is not in the journal"
+            raise CorruptRecord(f"stream {key}", number(version), position, problem) from error
+        try:
+            size, beside, answer = len(payload), len(metadata), -1 if reply is None else len(reply)
+            numbers = _EVENT(position, version, category, recorded_at, len(kind), len(command_id), size, beside, answer)
+            if crc32(b"".join((numbers, kind, command_id, payload, metadata, reply or b"")), name) != checksum:
+                raise CorruptRecord(str(stream), number(version), position, "the checksum does not match")
+            left -= size + beside + (0 if reply is None else answer)
+            if left < 0 and page:
+                break
+            page.append(
+                Recorded(
+                    position=position,
+                    stream=stream,
+                    version=version,
+                    type=kind.decode(),
+                    payload=payload,
+                    command_id=command_id.decode(),
+                    recorded_at=recorded_at,
+                    metadata=metadata,
+                    reply=reply,
+                )
+            )
+        except ROTTEN as error:
+            raise CorruptRecord(str(stream), number(version), position, f"cannot be read: {error}") from error
+    return page
 
 
 def read_facts(stream: StreamId, name: int, rows: Iterable[tuple[Any, ...]], after: int) -> tuple[list[Fact], int]:

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .errors import CorruptRecord, Fenced, JournalError, JournalUnavailable, Unstorable
 from .pages import NUMBER_MAX, answer_loads, bounded, page_of
@@ -19,11 +19,12 @@ from .rows import (
     KEYED_COLUMNS,
     ROTTEN,
     SNAPSHOT_COLUMNS,
+    category_checksum,
     name_checksum,
-    number,
     read_event,
     read_facts,
     read_keyed,
+    read_page,
     read_snapshot,
 )
 from .sqlite_transaction import is_rotten
@@ -52,8 +53,7 @@ _SELECT_USABLE = f"{_SELECT_SNAPSHOTS} AND schema = ? AND version <= ? ORDER BY 
 _SELECT_TAIL = f"SELECT {FACT_COLUMNS} FROM events WHERE stream = ? AND version > ? ORDER BY version LIMIT ?"
 # LEFT JOIN: an event whose stream row is gone must raise, not vanish from the page.
 _SELECT_ALL = (
-    f"SELECT {', '.join(f'e.{column}' for column in EVENT_COLUMNS.split(', '))},"
-    " (SELECT name FROM categories WHERE key = s.category), s.id"
+    f"SELECT {', '.join(f'e.{column}' for column in EVENT_COLUMNS.split(', '))}, s.id"
     " FROM events AS e LEFT JOIN streams AS s ON s.key = e.stream"
     " WHERE {where} ORDER BY e.position LIMIT ?"
 )
@@ -189,14 +189,18 @@ class SqliteReader:
         if category is not None:
             where = "e.category = (SELECT key FROM categories WHERE name = ?) AND e.position > ?"
             values = [category, *values]
-        names: dict[int, tuple[StreamId, int]] = {}
         with self._transaction():
             rows = self._connection.execute(_SELECT_ALL.format(where=where), (*values, bounded(limit)))
-            page = page_of(_read_any(row, names) for row in rows)
+            page = read_page(rows, self._category_names())
             if category is None and limit > 0:
                 self._check_positions(page, bounded(after))
         self.rows_read += len(page)
         return page
+
+    def _category_names(self) -> dict[int, tuple[str, int]]:
+        """With where the checksums of the names in them begin."""
+        rows = self._connection.execute("SELECT key, name FROM categories").fetchall()
+        return {key: (name.decode(errors="replace"), category_checksum(name)) for key, name in rows}
 
     def _check_positions(self, page: list[Recorded], after: int) -> None:
         head = page[-1].position if page else self._number("SELECT max(position) FROM events")
@@ -401,17 +405,6 @@ def _check_contiguous(found: _Found, page: list[Recorded], versions: range, limi
     for version, event in zip(versions, page, strict=False):
         if event.version != version:
             raise CorruptRecord(str(found.stream), version, 0, "this version is missing")
-
-
-def _read_any(row: tuple[Any, ...], names: dict[int, tuple[StreamId, int]]) -> Recorded:
-    *event, category, id = row
-    known = names.get(row[1])
-    if known is None:
-        if not isinstance(category, bytes) or not isinstance(id, bytes):
-            raise CorruptRecord(f"stream {row[1]}", number(row[2]), row[0], "its stream is not in the journal")
-        stream = StreamId(category.decode(errors="replace"), id.decode(errors="replace"))
-        known = names[row[1]] = stream, name_checksum(stream)
-    return read_event(*known, tuple(event))
 
 
 def _read_reminder(category: str, name: bytes, due: int, id: bytes | None, stream: int) -> Reminder:

@@ -10,7 +10,8 @@ does not get again, since it names the position that it goes on after.
 
 **Followers cost one read, and mostly none.** Those that stand at the same place, as they all do once they have caught
 up, get the very bytes of one page; and that is made of the last few commits, which are remembered while somebody
-follows. Nothing is kept for those that are slow: they find in the journal whatever they have not fetched yet.
+follows. Nothing is kept for those that are slow: they find in the journal whatever they have not fetched yet. While
+one that is behind is busy with a page, the next one is read for it.
 """
 
 import asyncio
@@ -42,9 +43,11 @@ _Place: TypeAlias = tuple[int, int, str | None]
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """As it travels. `ends_at`: the head when it was read, if it reached it; else 0."""
+    """As it travels. `ends_at`: the head when it was read, if it reached it; else 0. `reached`: what the next one comes
+    after."""
 
     wire: bytes
+    reached: int
     ends_at: int
 
 
@@ -146,7 +149,13 @@ class Tail:
             more.set_result(None)
 
     async def _page(self, place: _Place) -> bytes:
-        """Read once for all who ask for it."""
+        """Read once for all who ask for it, and the next one ahead for those who have more to catch up with."""
+        page = await asyncio.shield(self._reading(place))
+        if not page.ends_at:
+            self._reading((page.reached, *place[1:]))
+        return page.wire
+
+    def _reading(self, place: _Place) -> "asyncio.Task[_Page]":
         reading = self._pages.get(place)
         if reading is None or self._is_stale(reading):
             reading = asyncio.get_running_loop().create_task(self._read(*place))
@@ -155,7 +164,7 @@ class Tail:
             reading.add_done_callback(lambda task: self._keep(place, task))
         else:
             self._pages.move_to_end(place)
-        return (await asyncio.shield(reading)).wire
+        return reading
 
     def _is_stale(self, reading: "asyncio.Task[_Page]") -> bool:
         """Whether a page that ended at the head would be longer now. A full one stays as it is for ever."""
@@ -179,7 +188,7 @@ class Tail:
         self._saw(reached)
         head = self._head
         wire = encode(Followed(events=tuple(events), reached=reached, head=head))
-        return _Page(wire, head if reached == head else 0)
+        return _Page(wire, reached, head if reached == head else 0)
 
     def _remembered(self, after: int, limit: int, category: str | None) -> list[Recorded] | None:
         """The page, if the commits are still here that it starts with, and one that a store would give."""

@@ -28,11 +28,13 @@ _OURS = re.compile(
 class Model(ABC):
     """A connection to a read model, made and used by one thread. `name`: for errors and logs, without a password."""
 
-    gathers = False
-    """Whether statements wait for those after them, so that one may be refused only when its event is past."""
+    must_not_be_silent = False
+    """Whether a transaction that says nothing for a while would be given up: `keep_alive`."""
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.at_once = False
+        """Have no statement wait for those after it, so that one is refused while its event's handler runs."""
         self._refused: StatementRefused | None = None  # what spoilt the transaction under way
 
     @abstractmethod
@@ -50,8 +52,8 @@ class Model(ABC):
 
     @abstractmethod
     def execute(self, sql: str, values: Sequence[Any]) -> None:
-        """Run a statement; what it returns is of no interest. Raises `StatementRefused`, at once or, where the model
-        gathers, at a later call."""
+        """Run a statement; what it returns is of no interest. Raises `StatementRefused`, at once or at a later
+        call, unless `at_once`."""
 
     @abstractmethod
     def fetch(self, sql: str, values: Sequence[Any]) -> list[Row]:

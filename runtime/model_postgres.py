@@ -56,7 +56,7 @@ _PARTS = re.compile(
 class PostgresModel(Model):
     """A read model in a schema of a database."""
 
-    gathers = True
+    must_not_be_silent = True
 
     def __init__(
         self,
@@ -130,6 +130,8 @@ class PostgresModel(Model):
             self._read(sql)
             self._statement = sql
         self._gathered.append(values)
+        if self.at_once:
+            self._send()
 
     def fetch(self, sql: str, values: Sequence[Any]) -> list[Row]:
         self._send()

@@ -3,6 +3,9 @@
 WAL, so that readers never wait and never see half a page of events; `synchronous=FULL`, so that a checkpoint that
 was committed is one that a loss of power leaves. A page is `BEGIN IMMEDIATE … COMMIT`: several projections may share a
 file, and take turns.
+
+Statements are gathered (`Model.at_once`): as long as the same one comes again, its values wait, and SQLite gets them
+all in one go, which halves what a row costs.
 """
 
 import contextlib
@@ -19,6 +22,9 @@ from .model_errors import ReadModelUnavailable, StatementRefused
 __all__ = ["SqliteModel"]
 
 STATEMENTS_MAX = 500
+GATHERED_MAX = 5000
+GATHERED = ("INSERT", "UPDATE", "DELETE", "REPLACE")
+"""What the driver takes many values for; not where rows come back."""
 PLAIN = frozenset({int, float, str, bytes, type(None)})
 
 _TRANSIENT = frozenset({
@@ -27,6 +33,8 @@ _TRANSIENT = frozenset({
     sqlite3.SQLITE_NOTADB,
 })  # fmt: skip
 """Not the statement's fault: whoever mends it has the same statement succeed."""
+
+REFUSALS = (sqlite3.Error, OverflowError, UnicodeEncodeError)
 
 _SET_UP = (
     "PRAGMA journal_mode = WAL",
@@ -41,7 +49,9 @@ class SqliteModel(Model):
     def __init__(self, path: str, *, synchronous: str = "full", cache_mib: int = 64, lock_wait_s: float = 5.0) -> None:
         """Raises `ReadModelUnavailable`."""
         super().__init__(f"sqlite:///{path}")
-        self._checked: set[str] = set()
+        self._checked: dict[str, bool] = {}  # and whether they can be gathered
+        self._statement = ""  # of those that are gathered
+        self._gathered: list[Sequence[Any]] = []
         try:
             self._connection = sqlite3.connect(path, timeout=lock_wait_s, isolation_level=None, cached_statements=256)
             self._cursor = self._connection.cursor()
@@ -53,13 +63,16 @@ class SqliteModel(Model):
 
     def begin(self) -> None:
         self._refused = None
+        self._forget()
         self._run("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
+        self._send()
         self.check_unspoilt()
         self._run("COMMIT")
 
     def rollback(self) -> None:
+        self._forget()
         try:
             if self._connection.in_transaction:
                 self._connection.rollback()
@@ -67,18 +80,20 @@ class SqliteModel(Model):
             self.close()
 
     def execute(self, sql: str, values: Sequence[Any]) -> None:
-        if self._refused is not None or sql not in self._checked:
-            self._check(sql)
-        try:
-            if PLAIN.issuperset(map(type, values)):
-                self._cursor.execute(sql, values)
-            else:
-                self._cursor.execute(sql, [_stored(value) for value in values])
-        except (sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
-            raise self._told(error) from error
+        if not PLAIN.issuperset(map(type, values)):
+            values = [_stored(value) for value in values]
+        if sql != self._statement or len(self._gathered) >= GATHERED_MAX:
+            self._send()
+            if not self._check(sql) or self.at_once:
+                self._run(sql, values)
+                return
+            self._statement = sql
+        self._gathered.append(values)
 
     def fetch(self, sql: str, values: Sequence[Any]) -> list[Row]:
-        self.execute(sql, values)
+        self._send()
+        self._check(sql)
+        self._run(sql, [_stored(value) for value in values])
         try:
             return self._cursor.fetchall()
         except sqlite3.Error as error:
@@ -106,21 +121,39 @@ class SqliteModel(Model):
         """What kind of file it says to be."""
         return int(self.fetch("SELECT application_id FROM pragma_application_id", ())[0][0])
 
-    def _run(self, sql: str) -> None:
+    def _send(self) -> None:
+        """What was gathered, in its order."""
+        self.check_unspoilt()
+        if self._gathered:
+            sql, gathered = self._statement, self._gathered
+            self._forget()
+            try:
+                self._cursor.executemany(sql, gathered)
+            except REFUSALS as error:
+                raise self._told(error) from error
+
+    def _forget(self) -> None:
+        self._statement, self._gathered = "", []
+
+    def _run(self, sql: str, values: Sequence[Any] = ()) -> None:
         try:
-            self._cursor.execute(sql)
-        except sqlite3.Error as error:
+            self._cursor.execute(sql, values)
+        except REFUSALS as error:
             raise self._told(error) from error
 
-    def _check(self, sql: str) -> None:
-        self.check_unspoilt()
-        try:
-            check_statement(sql)
-        except StatementRefused as refused:
-            raise self.spoil(refused) from None
-        if len(self._checked) >= STATEMENTS_MAX:
-            self._checked.clear()
-        self._checked.add(sql)
+    def _check(self, sql: str) -> bool:
+        """Whether it can be gathered. Raises `StatementRefused`."""
+        found = self._checked.get(sql)
+        if found is None:
+            try:
+                check_statement(sql)
+            except StatementRefused as refused:
+                raise self.spoil(refused) from None
+            if len(self._checked) >= STATEMENTS_MAX:
+                self._checked.clear()
+            upper = sql.lstrip().upper()
+            found = self._checked[sql] = upper.startswith(GATHERED) and "RETURNING" not in upper
+        return found
 
     def _told(self, error: Exception) -> ReadModelUnavailable | StatementRefused:
         code = getattr(error, "sqlite_errorcode", None)

@@ -105,15 +105,15 @@ class Projector:
         done = 0
         while waiting:
             some, to, mark = waiting.pop()
-            try:
-                self._run(partition, some, to, mark)
+            failed = self._try(partition, some, to, mark)
+            if failed is None:
                 done += len(some)
-            except _HandlerFailed as failed:
-                if not some:
-                    raise failed.error from None
-                if len(some) == 1:
-                    return Taken(events=done, failure=self._failure(partition, some[0], failed.error))
-                waiting += _pieces(some, to, mark, self._culprit(some, failed))
+            elif not some:
+                raise failed.error from None
+            elif len(some) == 1:
+                return Taken(events=done, failure=self._failure(partition, some[0], failed.error))
+            else:
+                waiting += _pieces(some, to, mark, _culprit(some, failed))
         return Taken(events=done)
 
     def serve(self) -> None:
@@ -147,14 +147,30 @@ class Projector:
 
     # -- transactions --------------------------------------------------------------------------------------------
 
+    def _try(self, partition: int, events: Sequence[Recorded], to: int, mark: str) -> _HandlerFailed | None:
+        """Where a statement is refused that had waited for others, once more with none waiting: that tells whose it
+        was."""
+        for at_once in (len(events) == 1, True):
+            self._model.at_once = at_once
+            try:
+                self._run(partition, events, to, mark)
+                return None
+            except _HandlerFailed as failed:
+                late = not at_once and isinstance(failed.error, StatementRefused)
+                if not late:
+                    return failed
+            finally:
+                self._model.at_once = False
+        raise AssertionError("with none waiting, none is late")
+
     def _run(self, partition: int, events: Sequence[Recorded], to: int, mark: str) -> None:
         """The hot path: these events and the checkpoint, or nothing."""
         at: int | None = None
         self._begin_at(partition, to, mark)
         try:
-            handlers, projection, gathers = self._handlers, self._projection, self._model.gathers
+            handlers, projection, silent = self._handlers, self._projection, self._model.must_not_be_silent
             for at, recorded in enumerate(events):  # noqa: B007  where it was when it failed
-                if gathers:
+                if silent:
                     self._model.keep_alive()
                 handler = handlers[recorded.type]
                 decode = handler.codec.decode
@@ -252,11 +268,6 @@ class Projector:
         position, _ = self._failing.get(partition, (0, 0))
         return [1] if events and events[0].position == position else []
 
-    def _culprit(self, events: Sequence[Recorded], failed: _HandlerFailed) -> list[int]:
-        """Where to cut events of which one failed: around it, or in the middle where it may be any of them."""
-        late = failed.at is None or (self._model.gathers and isinstance(failed.error, StatementRefused))
-        return [len(events) // 2] if late or failed.at is None else [failed.at, failed.at + 1]
-
     def _failure(self, partition: int, recorded: Recorded, error: BaseException) -> Failure:
         position, attempts = self._failing.get(partition, (0, 0))
         attempts = attempts + 1 if position == recorded.position else 1
@@ -289,6 +300,11 @@ def mark_of(recorded: Recorded) -> str:
     """By which an event is known again: another journal has another one in its place."""
     named = f"{recorded.stream}\0{recorded.version}\0{recorded.command_id}\0{recorded.recorded_at}"
     return digest(named.encode("utf-8", "surrogatepass"))
+
+
+def _culprit(events: Sequence[Recorded], failed: _HandlerFailed) -> list[int]:
+    """Where to cut events of which one failed: around it, or in the middle where only the commit was refused."""
+    return [len(events) // 2] if failed.at is None else [failed.at, failed.at + 1]
 
 
 def _pieces(events: list[Recorded], to: int, mark: str, cuts: Sequence[int]) -> list[tuple[list[Recorded], int, str]]:

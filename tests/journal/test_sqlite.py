@@ -118,7 +118,7 @@ async def test_hot_queries_are_served_by_an_index(file):
         steps = [row[3] for plan in plans for row in raw.execute(f"EXPLAIN QUERY PLAN {plan}")]
     assert len(plans) > 8
     scans = [step for step in steps if step.startswith("SCAN") and step != "SCAN CONSTANT ROW"]
-    assert [scan for scan in scans if not scan.startswith("SCAN categories ")] == []  # as many as aggregate types
+    assert [scan for scan in scans if scan.split()[1] != "categories"] == []  # as many as aggregate types
     assert [step for step in steps if "TEMP B-TREE" in step] == []
 
 

@@ -355,3 +355,14 @@ async def test_who_has_read_elsewhere_what_was_not_heard_of_yet_is_no_further_th
     assert (positions(page), page.reached, page.head) == ([], 2, 2)
     held.release()
     await writing
+
+
+async def test_while_one_that_is_behind_has_a_page_the_next_one_is_read_for_it():
+    """One page ahead of what was asked for, not the whole journal; and never twice."""
+    book = await Book().open()
+    await book.write(9)
+    for after, read in ((0, 2), (2, 3), (4, 4)):
+        page = await book.follow(after, limit=2)
+        assert positions(page) == [after + 1, after + 2]
+        await asyncio.gather(*book.server._tail._pages.values())
+        assert book.pages_read == read

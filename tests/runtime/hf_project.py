@@ -266,8 +266,8 @@ class Faulty(Model):
         self.model, self.fault = model, fault
 
     @property
-    def gathers(self) -> bool:  # type: ignore[override]
-        return self.model.gathers
+    def must_not_be_silent(self) -> bool:  # type: ignore[override]
+        return self.model.must_not_be_silent
 
     def begin(self) -> None:
         self.fault("begin")
@@ -283,6 +283,7 @@ class Faulty(Model):
 
     def execute(self, sql: str, values: Any) -> None:
         self.fault("execute")
+        self.model.at_once = self.at_once
         self.model.execute(sql, values)
 
     def fetch(self, sql: str, values: Any) -> list[Row]:

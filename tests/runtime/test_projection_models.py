@@ -130,7 +130,7 @@ def test_a_transaction_is_kept_alive_while_handlers_are_busy(model: Any, monkeyp
     model.begin()
     put(model, 1)
     model.keep_alive()
-    if model.gathers:
+    if model.must_not_be_silent:
         assert model._gathered == [(1, "x")]
         monkeypatch.setattr(model_postgres, "SILENT_MOST_S", -1.0)
         model.keep_alive()
@@ -261,4 +261,32 @@ def test_question_marks_mean_the_same_in_both(model: Model) -> None:
     put(model, 1, "what?")
     query = "SELECT word, '?' AS \"a?\" FROM t WHERE word = ? AND id = ? AND word <> '?' -- ?"
     assert model.fetch(query, ("what?", 1)) == [("what?", "?")]
+    model.rollback()
+
+
+def test_statements_keep_their_order_however_they_are_gathered(model: Model) -> None:
+    """The same one over and over, another between them, one that gives rows back, and one that a query interrupts."""
+    model.begin()
+    for id in (1, 2, 3):
+        put(model, id)
+    model.execute("UPDATE t SET word = word || ?", ("y",))
+    put(model, 4)
+    model.execute("INSERT INTO t VALUES (?, ?) RETURNING id", (5, "z"))
+    model.execute("INSERT INTO t VALUES (?, ?) RETURNING id", (6, "z"))
+    assert words(model) == [(1, "xy"), (2, "xy"), (3, "xy"), (4, "x"), (5, "z"), (6, "z")]
+    model.execute("DELETE FROM t WHERE id = ?", (1,))
+    model.execute("DELETE FROM t WHERE id = ?", (2,))
+    model.commit()
+    model.begin()
+    assert [id for id, _ in words(model)] == [3, 4, 5, 6]
+    model.rollback()
+
+
+def test_where_nothing_waits_a_statement_is_refused_where_it_was_given(model: Model) -> None:
+    """That is how the event whose statement it was is found."""
+    model.at_once = True
+    model.begin()
+    put(model, 1)
+    with pytest.raises(StatementRefused, match=r"(?i)unique"):
+        put(model, 1)
     model.rollback()
