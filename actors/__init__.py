@@ -27,6 +27,7 @@ from .policy import DeadLetter, Retry, Stop
 from .reaction import Reaction
 from .recorded import RecordedEvent
 from .reminders import PendingReminder, ReminderCancelled, ReminderFired, ReminderSet
+from .upcasting import Upcast, upcast
 
 __all__ = [
     "Aggregate",
@@ -54,10 +55,12 @@ __all__ = [
     "Stop",
     "UnhandledEvent",
     "UnknownCommand",
+    "Upcast",
     "VirtualClock",
     "apply",
     "command",
     "event",
     "on",
     "query",
+    "upcast",
 ]

@@ -47,7 +47,7 @@ class Aggregate:
     """The base of every aggregate. Callers reach one by `runtime.get(Type, id)`; nobody constructs it.
 
     Class keywords are the fields of `Options`: `category`, `snapshot_every`, `snapshots_kept`,
-    `snapshot_on_passivate`, `idle_s`, `abstract`.
+    `snapshot_version`, `snapshot_on_passivate`, `idle_s`, `abstract`.
     """
 
     __holdfast_options__ = Options()

@@ -24,21 +24,23 @@ from .behaviour import behaviour_of, codes_of, names_in
 from .commands import Command
 from .emits import emitted_classes
 from .errors import DefinitionError, HydrationFailed
-from .events import event_codec, event_name
+from .events import event_codec, event_name, stored_type
 from .fields import State, own_fields, user_classes
 from .firing import holdfast_fire, holdfast_fired
 from .handlers import applied_by, correlated_by, handled_by
 from .likeness import difference
 from .options import Options
 from .place import place_of, visible_names
-from .reacting import REACT, ReactionSpec, correlation_problem, reacting_with
+from .reacting import REACT, Reactions, ReactionSpec, correlation_problem, reacting_with
+from .reading import Decodes, Reading
 from .reminders import HANDLERS, carry, uncarried
 from .timers import holdfast_ring
+from .upcasting import Ancestry
 
 if TYPE_CHECKING:
     from .aggregate import Aggregate
 
-__all__ = ["SYSTEM_COMMANDS", "CommandSpec", "Definition", "EventSpec", "check_class", "definition_of"]
+__all__ = ["SYSTEM_COMMANDS", "CommandSpec", "Definition", "EventSpec", "OlderSpec", "check_class", "definition_of"]
 
 Names: TypeAlias = Mapping[str, Any]
 
@@ -49,11 +51,22 @@ UNUSABLE = frozenset({"__init__", "__new__", "__slots__", "__setattr__", "__dela
 
 @dataclass(frozen=True, slots=True)
 class EventSpec:
-    """An event that the aggregate applies. `handler`: the function under `@on`, called as (instance, event)."""
+    """An event that the aggregate applies. `name`: what the journal stores as its type; `handler`: the function under
+    `@on`, called as (instance, event)."""
 
     name: str
     type: type
     codec: Codec[Any]
+    handler: Callable[[Any, Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class OlderSpec:
+    """An older type of an event that the aggregate applies, in the same shape, so that a replay does not ask which of
+    the two it has: `codec` makes a list of all that it is today, and `handler` applies that."""
+
+    name: str
+    codec: Decodes
     handler: Callable[[Any, Any], Any]
 
 
@@ -84,8 +97,9 @@ class CommandSpec:
 class Definition:
     """One aggregate type: its commands, its events, its state. Immutable; not picklable; see `definition_of`.
 
-    `commands`, `events`: those that its users wrote. `served`, `applied`, `events_by_name`: these and our own, which no
-    reference has. `reactions`: the events of the journal that a `Reaction` reacts to, by name; else empty.
+    `commands`, `events`: those that its users wrote. `served`, `applied`: these and our own, which no reference has.
+    `events_by_name`: by all types that the journal may hold of them. `reactions`: the events of the journal that a
+    `Reaction` reacts to, by the type that is stored of them today; else empty.
     """
 
     def __init__(self, cls: "type[Aggregate]", frame: FrameType | None = None) -> None:
@@ -99,12 +113,13 @@ class Definition:
         _check_overrides(cls)
         names = visible_names(frame, cls)
         self.commands = self._read_commands(names)
-        self.reactions = self._read_reactions(names) if cls.__holdfast_reacts__ else {}
+        self.reactions = Reactions(self._read_reactions(names) if cls.__holdfast_reacts__ else {})
         self.served = {**self.commands, **SYSTEM_COMMANDS, **self._reacting()}
         self._state = State(cls, names, frame)
         self.events = self._read_events(names)
         self.applied = {**self.events, **SYSTEM_EVENTS}
-        self.events_by_name = {spec.name: spec for spec in self.applied.values()}
+        self.ancestry = Ancestry(self.events)
+        self.events_by_name = self._by_stored_type()
         if not self.options.abstract:
             self._check_emits()
 
@@ -170,6 +185,11 @@ class Definition:
         apart = next(filter(None, (difference(values[n], others[n], n) for n in self._state.fields)), "")
         return apart or difference(values.get("_reminders", {}), others.get("_reminders", {}), "reminders")
 
+    @functools.cached_property
+    def reading(self) -> Reading:
+        """How records of its streams are opened."""
+        return Reading({cls: spec.codec for cls, spec in self.applied.items()})
+
     # -- fingerprints --------------------------------------------------------------------------------------------
 
     @functools.cached_property
@@ -180,8 +200,11 @@ class Definition:
         own = sorted(self.events.values(), key=lambda spec: spec.name)
         handlers = self._with_methods(spec.handler for spec in own)
         events = [spec.type for spec in own]
+        events += [cls for cls in self.ancestry.classes if cls not in events]  # whose upcasters make some of them
         start = self.encode_state(self.new(""))
         made = behaviour_of(*handlers, *events, module=self.type.__module__)
+        if self.options.snapshot_version != 1:
+            made = f"{made} {self.options.snapshot_version}"
         return digest(f"{self._state.codec.schema} {start.hex()} {made}".encode())
 
     @functools.cached_property
@@ -190,6 +213,7 @@ class Definition:
         module = self.type.__module__
         made = [self.schema, behaviour_of(self.type, module=module)]
         made += [self.reactions[name].code(module) for name in sorted(self.reactions)]
+        made += [behaviour_of(cls, module=module) for cls in self.reactions.origins]
         if self.reactions:
             made.append(repr(self.type.__holdfast_on_error__))
         return digest(" ".join(made).encode())
@@ -251,21 +275,31 @@ class Definition:
             self._check_kind(method, function)
             for event in self._applied_by(function):
                 spec = self._event_spec(method, function, event, names)
-                other = named.get(spec.name)
+                other = named.get(str(event_name(event)))
                 if event in specs:
                     first = specs[event].handler.__name__
                     raise self._error(method, f"{event.__name__} is applied by {first} already", function)
                 if other is not None:
-                    problem = f"{event.__name__} and {other.type.__name__} are both called {spec.name!r}"
+                    problem = f"{event.__name__} and {other.type.__name__} are both called {event_name(event)!r}"
                     raise self._error(method, problem, function)
-                specs[event] = named[spec.name] = spec
+                specs[event] = named[str(event_name(event))] = spec
+        return specs
+
+    def _by_stored_type(self) -> dict[str, "EventSpec | OlderSpec"]:
+        specs: dict[str, EventSpec | OlderSpec] = {spec.name: spec for spec in self.applied.values()}
+        for stored, cls in self.ancestry.current.items():
+            if cls in self.events:
+                specs[stored] = self.events[cls]
+        for stored in self.ancestry.older:
+            specs[stored] = OlderSpec(stored, _Pieces(self, stored), _apply_pieces)
         return specs
 
     def _read_reactions(self, names: Names) -> dict[str, ReactionSpec]:
         specs: dict[str, ReactionSpec] = {}
         for method, function in self._attributes.items():
             for event, by in zip(handled_by(function), correlated_by(function), strict=True):
-                name = self._event_name(method, function, event, "@on")
+                self._check_event(method, function, event, "@on")
+                name = stored_type(event)
                 if name in specs:
                     first = specs[name].handler.__name__
                     raise self._error(method, f"{event.__name__} is reacted to by {first} already", function)
@@ -299,20 +333,17 @@ class Definition:
         what = "@apply" if event in applied_by(function) else "@on"
         if event in SYSTEM_EVENTS:
             raise self._error(method, f"{event.__name__} is an event of our own, and is applied already", function)
-        name = self._event_name(method, function, event, what)
+        self._check_event(method, function, event, what)
         self._check_handler(method, function, f"an {what} method")
-        return EventSpec(
-            name=name, type=event, codec=self._event_codec(method, function, event, names), handler=function
-        )
+        codec = self._event_codec(method, function, event, names)
+        return EventSpec(name=stored_type(event), type=event, codec=codec, handler=function)
 
-    def _event_name(self, method: str, function: Any, event: Any, what: str) -> str:
-        name = event_name(event)
-        if name is None:
+    def _check_event(self, method: str, function: Any, event: Any, what: str) -> None:
+        if event_name(event) is None:
             problem = f"{what} takes event classes, and {getattr(event, '__name__', repr(event))} is none"
             raise self._error(method, f'{problem}; is @event("…") missing?', function)
         if not isinstance(function, FunctionType):
             raise self._error(method, f"{what} belongs on a method, not on a {type(function).__name__}")
-        return name
 
     def _event_codec(self, method: str, function: Any, event: Any, names: Names) -> Codec[Any]:
         try:
@@ -355,13 +386,17 @@ class Definition:
                 raise self._error(name, f"emits {emitted.__qualname__}, but {missing}", function)
 
     def _hydration_failed(self, id: str, recorded: Fact | Recorded, error: Exception) -> HydrationFailed:
-        if recorded.type not in self.events_by_name:
-            problem = f"no {self._applies} method of {self.type.__qualname__} applies {recorded.type!r}"
+        spec = self.events_by_name.get(recorded.type)
+        if spec is None:
+            newer = self.reading.too_new(recorded.type)
+            missing = f"no {self._applies} method of {self.type.__qualname__} applies {recorded.type!r}"
+            problem = newer.problem if newer else missing
         elif isinstance(error, CodecError):
             problem = str(error)
+        elif isinstance(spec, OlderSpec):
+            problem = f"a handler of what {spec.name!r} is today raised {type(error).__name__}: {error}"
         else:
-            handler = self.events_by_name[recorded.type].handler.__name__
-            problem = f"{handler} raised {type(error).__name__}: {error}"
+            problem = f"{spec.handler.__name__} raised {type(error).__name__}: {error}"
         return HydrationFailed(f"{self.category}/{id}", recorded.version, recorded.position, problem)
 
     @property
@@ -371,6 +406,29 @@ class Definition:
     def _error(self, name: str, problem: str, function: Any = None) -> DefinitionError:
         place = place_of(self.type if function is None else function)
         return DefinitionError(f"{self.type.__qualname__}.{name}", problem, place)
+
+
+class _Pieces:
+    """In the place of the codec of an older type: what its payload is today, each with the handler that applies it."""
+
+    def __init__(self, definition: Definition, stored: str) -> None:
+        self._ancestry, self._stored = definition.ancestry, stored
+        self._handlers = {spec.name: spec for spec in definition.applied.values()}
+
+    def decode(self, payload: bytes) -> list[tuple[EventSpec, Any]]:
+        """Raises `CodecError`, before anything of it is applied."""
+        found: list[tuple[EventSpec, Any]] = []
+        for type, today in self._ancestry.pieces(self._stored, payload):
+            spec = self._handlers.get(type)
+            if spec is None:
+                raise CodecError(f"event {self._stored}", f"it is upcast to {type!r}, which no method applies")
+            found.append((spec, spec.codec.decode(today)))
+        return found
+
+
+def _apply_pieces(instance: Any, pieces: Sequence[tuple[EventSpec, Any]]) -> None:
+    for spec, event in pieces:
+        spec.handler(instance, event)
 
 
 def _spec_of(

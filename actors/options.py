@@ -17,6 +17,7 @@ class ClassKeywords(TypedDict, total=False):
     category: str
     snapshot_every: int
     snapshots_kept: int
+    snapshot_version: int
     snapshot_on_passivate: bool
     idle_s: float | None
     abstract: bool
@@ -29,6 +30,8 @@ class Options:
     `category`: the first half of the stream's name; the class's name if not given. It stays for ever.
     `snapshot_every`: events between snapshots. A smaller number hydrates faster and writes more.
     `snapshots_kept`: the newest ones that stay, per aggregate.
+    `snapshot_version`: another one throws away the snapshots that there are: for a change of what events mean to the
+    state that the code of handlers, events and upcasters does not show, in a library that they call, say.
     `snapshot_on_passivate`: take one when leaving memory, if there are newer events.
     `idle_s`: seconds without a call after which it leaves memory; None: as the host says.
     `abstract`: only a base for others; it cannot be used itself, and its events may be applied further down.
@@ -37,6 +40,7 @@ class Options:
     category: str = ""
     snapshot_every: int = 100
     snapshots_kept: int = 2
+    snapshot_version: int = 1
     snapshot_on_passivate: bool = True
     idle_s: float | None = None
     abstract: bool = False
@@ -56,7 +60,7 @@ class Options:
     def check(self) -> None:
         """Raise `ValueError` if these cannot be the options of an aggregate."""
         _check_category(self.category)
-        for name in ("snapshot_every", "snapshots_kept"):
+        for name in ("snapshot_every", "snapshots_kept", "snapshot_version"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise ValueError(f"{name} is a whole number from 1, not {value!r}")

@@ -14,15 +14,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast.journal.codec import Codec, digest
+from holdfast.journal.codec import Codec, CodecError, digest
+from holdfast.journal.event_types import name_and_version
 from holdfast.journal.records import Recorded, StreamId
 
 from .behaviour import behaviour_of
 from .errors import UnknownCommand
 from .handlers import By
+from .reading import Reading
 from .recorded import RecordedEvent
+from .upcasting import Ancestry, stored_type
 
-__all__ = ["REACT", "ReactionSpec", "arguments_of", "correlation_problem", "key_of", "reacting_with"]
+__all__ = ["REACT", "ReactionSpec", "Reactions", "arguments_of", "correlation_problem", "key_of", "reacting_with"]
 
 REACT = "holdfast_react"
 
@@ -30,7 +33,8 @@ REACT = "holdfast_react"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReactionSpec:
     """An event that a reaction reacts to. `handler`: the function under `@on`, called as (instance, event), or with the
-    record of the event as well if it `takes_record`. `by`: which instance the event is for, as `@on` was told."""
+    record of the event as well if it `takes_record`. `by`: which instance the event is for, as `@on` was told. `name`:
+    what the journal stores as its type, today."""
 
     name: str
     type: type
@@ -38,10 +42,6 @@ class ReactionSpec:
     handler: Callable[..., Any]
     takes_record: bool
     by: By[Any]
-
-    def opened(self, recorded: Recorded, partition: int) -> RecordedEvent:
-        """The event, typed; whoever looks at one that its class cannot take gets a `CodecError`."""
-        return RecordedEvent(recorded, partition, self.codec.decode)
 
     def goes_to(self, recorded: RecordedEvent) -> str | None:
         """The id of the instance that the event is for; None: of none. Raises what `by` raises, and `TypeError` for
@@ -67,6 +67,46 @@ class ReactionSpec:
         return digest(f"{self.name} {by} {behaviour_of(*roots, module=module)}".encode())
 
 
+class Reactions(dict[str, ReactionSpec]):
+    """What a reaction reacts to, by the type that the journal stores of it today; and how it finds that in a record."""
+
+    def __init__(self, specs: Mapping[str, ReactionSpec]) -> None:
+        """Raises `DefinitionError` for event classes that share a name."""
+        super().__init__(specs)
+        self.reading = Reading({spec.type: spec.codec for spec in specs.values()})
+        self._by_name = {name_and_version(name)[0]: spec for name, spec in specs.items()}
+
+    @property
+    def origins(self) -> list[type]:
+        """Event classes that it does not react to, and whose upcasters make some that it does."""
+        return [cls for cls in self.reading.ancestry.classes if stored_type(cls) not in self]
+
+    def of(self, recorded: Recorded, partition: int) -> list[tuple[ReactionSpec, RecordedEvent]]:
+        """What there is to react to in a record: one event, or the parts of an older one that are its business. One
+        that cannot be opened raises `CodecError` when it is looked into."""
+        spec = self.get(recorded.type)
+        if spec is not None:
+            return [(spec, RecordedEvent(recorded, partition, spec.codec.decode))]
+        opening = self.reading[recorded.type]
+        if opening is None:
+            return []
+        if opening.decode is not None:  # under an alias, or too new
+            return [(self._by_name[opening.name], event) for event in self.reading.opened(recorded, partition)]
+        try:
+            events = self.reading.parts(recorded, partition)
+        except CodecError:
+            return [(self._concerned(recorded.type), event) for event in self.reading.opened(recorded, partition)]
+        return [(self._by_name[event.type], event) for event in events if event.type in self._by_name]
+
+    def _concerned(self, stored: str) -> ReactionSpec:
+        """One whose business an older event is that nobody can tell what it is today: it is not to go unnoticed."""
+        cls, _ = self.reading.ancestry.older[stored]
+        specs = self.values()
+        return next((spec for spec in specs if spec.type is cls), None) or next(
+            spec for spec in specs if cls in Ancestry([spec.type]).classes
+        )
+
+
 def correlation_problem(event: type, by: Any) -> str:
     """What is wrong with the `by=` of an event class; empty if nothing."""
     if by is None:
@@ -86,20 +126,23 @@ def correlation_problem(event: type, by: Any) -> str:
     return ""
 
 
-def key_of(reaction: str, partition: int, position: int) -> str:
-    """The idempotency key of what a reaction does at the event of a position: the same for ever, so it is done once."""
-    return f"reaction:{reaction}:{partition}:{position}"
+def key_of(reaction: str, partition: int, position: int, part: int = 0) -> str:
+    """The idempotency key of what a reaction does at the event of a position, or at a later part of it: the same for
+    ever, so it is done once."""
+    return f"reaction:{reaction}:{partition}:{position}" + (f":{part}" if part else "")
 
 
-def arguments_of(recorded: Recorded, partition: int) -> tuple[Any, ...]:
-    """What `holdfast_react` is called with: all that the journal says of the event, and nothing else."""
+def arguments_of(recorded: Recorded, partition: int, part: int = 0) -> tuple[Any, ...]:
+    """What `holdfast_react` is called with: all that the journal says of the event, and nothing else. An older event
+    goes as it was recorded, with the number of its part, so that it is the same command also when its upcasters are
+    not."""
     event = recorded
     stream = event.stream
     what = (event.type, event.payload, partition, event.position, stream.category, stream.id, event.version)
-    return *what, event.command_id, event.recorded_at, event.metadata
+    return *what, event.command_id, event.recorded_at, event.metadata, *((part,) if part else ())
 
 
-def reacting_with(category: str, reactions: Mapping[str, ReactionSpec]) -> Callable[..., Any]:
+def reacting_with(category: str, reactions: Reactions) -> Callable[..., Any]:
     """The system command of a reaction that reacts like this."""
 
     async def holdfast_react(
@@ -114,10 +157,8 @@ def reacting_with(category: str, reactions: Mapping[str, ReactionSpec]) -> Calla
         command_id: str,
         recorded_at: int,
         metadata: bytes,
+        part: int = 0,
     ) -> None:
-        spec = reactions.get(type)
-        if spec is None:  # this host runs other code than the follower
-            raise UnknownCommand(category, f"{REACT} of {type}")
         recorded = Recorded(
             position=position,
             stream=StreamId(stream_category, stream_id),
@@ -128,6 +169,9 @@ def reacting_with(category: str, reactions: Mapping[str, ReactionSpec]) -> Calla
             recorded_at=recorded_at,
             metadata=metadata,
         )
-        await spec.react(self, spec.opened(recorded, partition))
+        for spec, event in reactions.of(recorded, partition):
+            if event.part == part:
+                return await spec.react(self, event)
+        raise UnknownCommand(category, f"{REACT} of {type}")  # this host runs other code than the follower
 
     return holdfast_react

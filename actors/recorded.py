@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from holdfast.journal.codec import decode_plain
+from holdfast.journal.event_types import name_and_version
 from holdfast.journal.records import Recorded
 
 from .context import Context
 
-__all__ = ["Decode", "RecordedEvent"]
+__all__ = ["Decode", "RecordedEvent", "RenamedEvent"]
 
 Decode = Callable[[bytes], Any]
 
@@ -24,11 +25,15 @@ class RecordedEvent:
 
     `position` counts over its partition of the journal (all of it, and number 0, where there are no partitions),
     `version` over its stream; both from 1 and without gaps. `event` is an instance of the class that stands for `type`,
-    or a plain mapping of its fields where none is known; `payload` is what the journal holds of it, MessagePack.
-    `context` tells the command that caused it, and where that came from.
+    or a plain mapping of its fields where none is known; `payload` is what the journal holds of it, MessagePack, fields
+    that the class does not have included. `context` tells the command that caused it, and where that came from.
+
+    `part`: which one of those that an older event was upcast to, from 0; they have one position and one version.
     """
 
     __slots__ = ("_context", "_decode", "_event", "_record", "partition")
+
+    part: int = 0
 
     def __init__(
         self, record: Recorded, partition: int = 0, decode: Decode = decode_plain, event: Any = _UNOPENED
@@ -59,7 +64,12 @@ class RecordedEvent:
 
     @property
     def type(self) -> str:
-        """The name that `@event` gave it."""
+        """The name that `@event` gives it today, whatever its version and whichever alias it was stored under."""
+        return name_and_version(self._record.type)[0]
+
+    @property
+    def stored_type(self) -> str:
+        """Name and version, as the journal holds them: `account.deposited@2`."""
         return self._record.type
 
     @property
@@ -99,10 +109,30 @@ class RecordedEvent:
         return self._record
 
     def __repr__(self) -> str:
-        return f"<{self.category}<{self.id}@{self.version}> {self.type} at {self.partition}:{self.position}>"
+        part = f", part {self.part}" if self.part else ""
+        return f"<{self.category}<{self.id}@{self.version}> {self.type} at {self.partition}:{self.position}{part}>"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, RecordedEvent) and (self.partition, self._record) == (other.partition, other._record)
+        if not isinstance(other, RecordedEvent):
+            return False
+        return (self.partition, self.part, self._record) == (other.partition, other.part, other._record)
 
     def __hash__(self) -> int:
         return hash((self.partition, self._record.position))
+
+
+class RenamedEvent(RecordedEvent):
+    """An event that is called otherwise today than its record says: by an alias, or as a part of what an older one was
+    upcast to."""
+
+    __slots__ = ("_name", "part")
+
+    def __init__(self, record: Recorded, partition: int, decode: Decode, name: str, part: int = 0) -> None:
+        """`name`: what it is called today."""
+        super().__init__(record, partition, decode)
+        self._name, self.part = name, part
+
+    @property
+    def type(self) -> str:
+        """The name that `@event` gives it today."""
+        return self._name

@@ -22,6 +22,10 @@ Reactions get events of the journal in the place of commands:
         Requested("t1", "alice", "bob", 5)
     )
     assert outcome.commands == [Sent(Account, "alice", "withdraw", (5,))]
+
+What an older version of an event was is given as the journal holds it:
+
+    outcome = given(Account, stored("account.deposited", 1, {"amount": 5})).when.withdraw(9)
 """
 
 import asyncio
@@ -29,19 +33,22 @@ import inspect
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeAlias, TypeVar, cast
+
+import msgspec
 
 from holdfast.journal.codec import CodecError
 from holdfast.journal.errors import HoldfastError
+from holdfast.journal.event_types import typed_name
 from holdfast.journal.records import Recorded, StreamId
 
 from .aggregate import Aggregate
 from .clock import moment_of
 from .context import Context
-from .definition import SYSTEM_COMMANDS, CommandSpec, Definition, EventSpec, definition_of
+from .definition import SYSTEM_COMMANDS, CommandSpec, Definition, EventSpec, OlderSpec, definition_of
 from .derived import derived_id
 from .errors import Rejected, UnhandledEvent, UnknownCommand
-from .events import event_name
+from .events import event_name, stored_type
 from .firing import FIRE, GAVE_UP
 from .likeness import difference
 from .reacting import REACT, arguments_of, key_of
@@ -49,9 +56,23 @@ from .reminders import HANDLERS, PendingReminder, pending_in
 from .timers import TimerPlan
 from .unit import Unit
 
-__all__ = ["DoesNotSurvive", "Given", "NotForThis", "NotFromEvents", "Outcome", "Sent", "When", "given"]
+__all__ = [
+    "DoesNotSurvive",
+    "Given",
+    "NotForThis",
+    "NotFromEvents",
+    "Outcome",
+    "Sent",
+    "Stored",
+    "When",
+    "given",
+    "stored",
+]
 
 A = TypeVar("A", bound=Aggregate)
+
+History: TypeAlias = Sequence[tuple[EventSpec | OlderSpec, bytes]]
+"""Events under what the journal calls them, with their payloads."""
 
 
 class NotFromEvents(AssertionError):
@@ -79,6 +100,23 @@ class Sent:
     key: str = field(default="", compare=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An event as the journal holds it."""
+
+    type: str
+    payload: bytes
+
+
+def stored(name: str, version: int, fields: Mapping[str, Any]) -> Stored:
+    """An event that some version of the code wrote, or will write: its name then, its version, and its fields as
+    MessagePack has them. Raises `DoesNotSurvive` for what MessagePack does not know."""
+    try:
+        return Stored(typed_name(name, version), msgspec.msgpack.encode(dict(fields)))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DoesNotSurvive(f"event {name!r} cannot be stored: {error}") from error
+
+
 def given(
     type: type[A],
     *events: Any,
@@ -87,7 +125,7 @@ def given(
     at: datetime | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> "Given[A]":
-    """An aggregate to which these events have happened.
+    """An aggregate to which these events have happened: as they are today, or as they were `stored`.
 
     `peers`: what `self.aggregate(Type, id)` finds: another `given(…)`, which then runs its commands and keeps what
     they did, or any object with methods, async or not. `at`: the time of `self.context.now`, with a time zone.
@@ -105,7 +143,7 @@ class Given(Generic[A]):
         self,
         definition: Definition,
         id: str,
-        history: Sequence[tuple[EventSpec, bytes]],
+        history: History,
         peers: "_Peers",
         at: datetime | None,
         metadata: Mapping[str, Any],
@@ -134,8 +172,9 @@ class Given(Generic[A]):
 
     @property
     def events(self) -> list[Any]:
-        """All that has happened, oldest first, what became of reminders included."""
-        return [spec.codec.decode(payload) for spec, payload in self.history]
+        """All that has happened, oldest first, what became of reminders included; older events as what they are
+        today."""
+        return [event for spec, payload in self.history for event in _today(spec, payload)]
 
     @property
     def now_us(self) -> int:
@@ -217,15 +256,15 @@ class Given(Generic[A]):
         position: int = 1,
         command_id: str = "test",
         metadata: Mapping[str, Any] | None = None,
+        part: int = 0,
     ) -> "Outcome[A]":
-        """The outcome of an event of the journal that reaches this reaction. `id`, `category`, `version`: of the stream
+        """The outcome of an event of the journal that reaches this reaction: as it is today, or as it was `stored`, and
+        then `part`, of what it is today. `id`, `category`, `version`: of the stream
         that it is of; the id is the reaction's own if not given. `partition`, `position`: its place, from which the
         keys of what is sent follow. `command_id`, `metadata`: of the command that it is from.
 
         Raises `NotForThis`."""
-        spec = self.definition.reactions.get(event_name(type(event)) or "")
-        if spec is None:
-            raise NotForThis(f"{self.definition.category} has no @on for {type(event).__name__}")
+        what = event if isinstance(event, Stored) else self._reacted_to(event)
         from_caller = Context(
             command_id=command_id, correlation_id=command_id, metadata=metadata or {}, recorded_at=self.now_us
         )
@@ -233,18 +272,22 @@ class Given(Generic[A]):
             position=position,
             stream=StreamId(category, self._id if id is None else id),
             version=version,
-            type=spec.name,
-            payload=_encoded(spec, event),
+            type=what.type,
+            payload=what.payload,
             command_id=command_id,
             recorded_at=self.now_us,
             metadata=from_caller.encoded,
         )
-        goes_to = spec.goes_to(spec.opened(recorded, partition))
+        found = self.definition.reactions.of(recorded, partition)
+        spec, opened = next(((spec, each) for spec, each in found if each.part == part), (None, None))
+        if spec is None or opened is None:
+            raise NotForThis(f"{self.definition.category} has no @on for part {part} of {what.type!r}")
+        goes_to = spec.goes_to(opened)
         if goes_to != self._id:
             whose = "none" if goes_to is None else f"{goes_to!r}"
             raise NotForThis(f"{event!r} is for {whose}, and this is {self._id!r}")
         context = Context(
-            command_id=key_of(self.definition.category, partition, position),
+            command_id=key_of(self.definition.category, partition, position, part),
             correlation_id=command_id,
             causation_id=command_id,
             metadata=metadata or {},
@@ -252,7 +295,15 @@ class Given(Generic[A]):
             chain=(f"{self.definition.category}/{self._id}",),
             keyed=True,
         )
-        return self._outcome(_Run(self, self.definition.served[REACT], arguments_of(recorded, partition), {}, context))
+        arguments = arguments_of(recorded, partition, part)
+        return self._outcome(_Run(self, self.definition.served[REACT], arguments, {}, context))
+
+    def _reacted_to(self, event: Any) -> Stored:
+        named = event_name(type(event)) is not None
+        spec = self.definition.reactions.get(stored_type(type(event))) if named else None
+        if spec is None:
+            raise NotForThis(f"{self.definition.category} has no @on for {type(event).__name__}")
+        return Stored(spec.name, _encoded(spec, event))
 
     def start(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> "_Run[A]":
         """One command or query, not run yet. Raises `UnknownCommand`, and `TypeError` for wrong arguments."""
@@ -286,7 +337,7 @@ class Given(Generic[A]):
                 timers[name] = _Set(self.now_us + round(plan.after_s * 1e6), plan)
         return self._with(history=[*self.history, *emitted], peers=peers, timers=timers)
 
-    def replayed(self, history: Sequence[tuple[EventSpec, bytes]]) -> Aggregate:
+    def replayed(self, history: History) -> Aggregate:
         """A new instance that these events have happened to."""
         stream = StreamId(self.definition.category, self._id)
         instance = self.definition.new(self._id)
@@ -516,7 +567,17 @@ class _CheckedUnit(Unit):
         return _Reached(super().reach(type, id), type, id, self)
 
 
-def _survived(definition: Definition, event: Any) -> tuple[EventSpec, bytes]:
+def _today(spec: EventSpec | OlderSpec, payload: bytes) -> list[Any]:
+    event = spec.codec.decode(payload)
+    return [each for _, each in event] if isinstance(spec, OlderSpec) else [event]
+
+
+def _survived(definition: Definition, event: Any) -> tuple[EventSpec | OlderSpec, bytes]:
+    if isinstance(event, Stored):
+        older = definition.events_by_name.get(event.type)
+        if older is None:
+            raise UnhandledEvent(definition.category, event.type)
+        return older, event.payload
     spec = definition.applied.get(event.__class__)
     if spec is None:
         raise UnhandledEvent(definition.category, type(event).__qualname__)

@@ -51,7 +51,7 @@ def aggregates_in(module: ModuleType) -> list[type[Aggregate]]:
         for thing in vars(module).values()
         if isinstance(thing, type) and issubclass(thing, Aggregate) and thing is not Aggregate
     }
-    return [cls for cls in found.values() if not definition_of(cls).options.abstract]
+    return [cls for cls in found.values() if not cls.__holdfast_options__.abstract]
 
 
 def replays_of(classes: Iterable[type[Aggregate]]) -> list[ClassReplay]:

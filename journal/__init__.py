@@ -31,6 +31,7 @@ from .errors import (
     Unstorable,
     VersionConflict,
 )
+from .event_types import name_and_version, typed_name
 from .journal import Journal
 from .memory import MemoryStore
 from .partition import PARTITIONS_MAX, Partition, partition_of
@@ -111,6 +112,8 @@ __all__ = [
     "StreamId",
     "Unstorable",
     "VersionConflict",
+    "name_and_version",
     "open_store",
     "partition_of",
+    "typed_name",
 ]

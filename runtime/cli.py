@@ -18,6 +18,7 @@ from holdfast.actors.verify import ClassReplay, aggregates_in, replays_of
 from holdfast.journal.errors import HoldfastError
 from holdfast.journal.verify import Progress, Report, open_sources, verify
 
+from .cli_check import check_command
 from .cli_report import as_json, show, shown, watched
 
 __all__ = ["cli", "main"]
@@ -29,6 +30,9 @@ GOOD, PROBLEMS, CANNOT_RUN, INTERRUPTED = 0, 1, 2, 130
 @click.version_option(package_name="holdfast", message="%(prog)s %(version)s")
 def cli() -> None:
     """Event-sourced aggregates that live in memory on a Ray cluster, over a durable journal."""
+
+
+cli.add_command(check_command)
 
 
 @cli.command("verify")

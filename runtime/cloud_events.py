@@ -4,10 +4,12 @@
     id               32 hex digits, made from what the journal keeps of the event: the same each time it is published
     source           the context that it comes from: `/holdfast/<namespace>`, unless the publisher says otherwise
     type, subject    the event's name; its stream, `Account/alice`
+    eventversion     the version of the event, as `@event` counts it; absent if it is 1
     time             when its command ran, to the microsecond, UTC
     datacontenttype  application/json, or application/vnd.msgpack
     partitionkey     the stream again, by the name that the extension "partitioning" has for it
-    sequence         its version in the stream, 19 digits so that text sorts as numbers do (extension "sequence")
+    sequence         its version in the stream, 19 digits so that text sorts as numbers do (extension "sequence"); of
+                     the parts of an older event that was upcast to several, the later ones have `.1`, `.2` … behind it
     correlationid, causationid, commandid    where its command came from (extension "correlation")
     metadata         what the caller added, as JSON text; absent if nothing
 
@@ -26,7 +28,9 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from holdfast.actors.context import Context
+from holdfast.actors.upcasting import Piece
 from holdfast.journal.codec import CodecError, decode_plain
+from holdfast.journal.event_types import name_and_version
 from holdfast.journal.records import Recorded
 
 __all__ = ["BATCH_TYPE", "EVENT_TYPE", "CloudEvent", "DataFormat", "batch_json", "cloud_event"]
@@ -91,23 +95,30 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
         return [*named, ("content-type", self.content_type.encode())]
 
 
-def cloud_event(recorded: Recorded, source: str, data: DataFormat = "json") -> CloudEvent:
-    """Put an event into its envelope. Raises `CodecError` for one that cannot be: a payload that JSON does not know, a
-    name with a character that no attribute may have."""
+def cloud_event(
+    recorded: Recorded, source: str, data: DataFormat = "json", *, part: int = 0, today: Piece | None = None
+) -> CloudEvent:
+    """Put an event into its envelope. `today`: what it was upcast to, if it was, of which it is that `part`. Raises
+    `CodecError` for one that cannot be: a payload that JSON does not know, a name with a character that no attribute
+    may have."""
+    type, payload = today or (recorded.type, recorded.payload)
+    name, version = name_and_version(type)
     context = Context.decode(recorded.command_id, recorded.recorded_at, recorded.metadata)
     stream = str(recorded.stream)
     attributes = {
         "specversion": "1.0",
-        "id": _id(recorded),
+        "id": _id(recorded, part),
         "source": source,
-        "type": recorded.type,
+        "type": name,
         "subject": stream,
         "time": context.now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         "partitionkey": stream,
-        "sequence": f"{recorded.version:019}",
+        "sequence": f"{recorded.version:019}" + (f".{part}" if part else ""),
         "commandid": context.command_id,
         "correlationid": context.correlation_id,
     }
+    if version > 1:
+        attributes["eventversion"] = str(version)
     if context.causation_id:
         attributes["causationid"] = context.causation_id
     if context.metadata:
@@ -115,8 +126,8 @@ def cloud_event(recorded: Recorded, source: str, data: DataFormat = "json") -> C
     for name, value in attributes.items():
         if unfit := _UNFIT.search(value):
             raise CodecError(f"{name} of an event", f"{unfit.group()!r} may be in no attribute of a CloudEvent")
-    payload = recorded.payload if data == "msgpack" else _as_json(decode_plain(recorded.payload))
-    return CloudEvent(attributes=attributes, content_type=_CONTENT[data], data=payload)
+    content = payload if data == "msgpack" else _as_json(decode_plain(payload))
+    return CloudEvent(attributes=attributes, content_type=_CONTENT[data], data=content)
 
 
 def batch_json(events: Iterable[CloudEvent]) -> bytes:
@@ -127,8 +138,8 @@ def batch_json(events: Iterable[CloudEvent]) -> bytes:
 _CONTENT: dict[DataFormat, str] = {"json": JSON, "msgpack": MSGPACK}
 
 
-def _id(recorded: Recorded) -> str:
-    parts = (*recorded.stream, recorded.version, recorded.command_id, recorded.recorded_at)
+def _id(recorded: Recorded, part: int) -> str:
+    parts = (*recorded.stream, recorded.version, recorded.command_id, recorded.recorded_at, *((part,) if part else ()))
     return hashlib.blake2b(msgspec.msgpack.encode(parts), digest_size=16).hexdigest()
 
 

@@ -49,20 +49,20 @@ PATIENT = Retry(first_s=0.05, most_s=2.0)
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One event that the reaction reacts to, as it was recorded."""
+    """One event that the reaction reacts to: as it was recorded, or a part of that."""
 
     spec: ReactionSpec
-    recorded: Recorded
-    partition: int
+    event: RecordedEvent
 
     @property
     def place(self) -> tuple[int, int]:
-        """Of the event: partition and position."""
-        return self.partition, self.recorded.position
+        """Of the event, which its parts share: partition and position."""
+        return self.event.partition, self.event.position
 
-    def opened(self) -> RecordedEvent:
-        """The event, typed."""
-        return self.spec.opened(self.recorded, self.partition)
+    @property
+    def target(self) -> str | None:
+        """The instance that it is for. Raises what tells that."""
+        return self.spec.goes_to(self.event)
 
 
 class Deliveries:
@@ -104,10 +104,11 @@ class Deliveries:
         if letter is None:
             raise NoSuchLetter(self._name, partition, position)
         (recorded,) = await self._desk.parts[partition].read_all(after=position - 1, limit=1)
-        spec = self._definition.reactions.get(recorded.type)
-        if spec is None:
+        deliveries = self._of(recorded, partition)
+        if not deliveries:
             raise UnknownCommand(self._definition.category, f"{REACT} of {recorded.type}")
-        await self._deliver(Delivery(spec, recorded, partition))
+        for delivery in deliveries:
+            await self._deliver(delivery)
         await self.letters.replayed(letter)
 
     # -- reading -------------------------------------------------------------------------------------------------
@@ -123,17 +124,21 @@ class Deliveries:
                 problem = f"its checkpoint is position {after} of partition {partition}, which ends at {page.head}"
                 raise FollowerStopped(self._name, problem)
             for recorded in page.events:
-                spec = self._definition.reactions.get(recorded.type)
-                if spec is not None:
-                    await frontier.begin(recorded.position)
-                    self._enter_lane(Delivery(spec, recorded, partition), group)
+                deliveries = self._of(recorded, partition)
+                if deliveries:
+                    await frontier.begin(recorded.position, len(deliveries))
+                for delivery in deliveries:
+                    self._enter_lane(delivery, group)
             after = page.reached
             frontier.pass_by(after)
             self._advance(partition)
 
+    def _of(self, recorded: Recorded, partition: int) -> list[Delivery]:
+        return [Delivery(*each) for each in self._definition.reactions.of(recorded, partition)]
+
     def _enter_lane(self, delivery: Delivery, group: asyncio.TaskGroup) -> None:
         try:
-            id = delivery.spec.goes_to(delivery.opened())
+            id = delivery.target
         except Exception:  # comes again when it is delivered, and is dealt with there
             id = ""
         if id is None:
@@ -153,8 +158,9 @@ class Deliveries:
         del self._lanes[id]
 
     def _end(self, delivery: Delivery, events: int) -> None:
-        self._frontiers[delivery.partition].end(delivery.recorded.position)
-        self._advance(delivery.partition, events)
+        partition, position = delivery.place
+        self._frontiers[partition].end(position)
+        self._advance(partition, events)
 
     def _advance(self, partition: int, events: int = 0) -> None:
         self._progress.reach(partition, self._frontiers[partition].reached, events)
@@ -184,21 +190,20 @@ class Deliveries:
 
     async def _deliver(self, delivery: Delivery) -> None:
         """Send it to the instance that it is for. Raises what the handler raises."""
-        opened = delivery.opened()
-        id = delivery.spec.goes_to(opened)
+        event, id = delivery.event, delivery.target
         if id is None:
             return
         how = replace(
             target(self._type, id),
-            idempotency_key=key_of(self._definition.category, *delivery.place),
+            idempotency_key=key_of(self._definition.category, *delivery.place, event.part),
             trace=Trace(
-                correlation_id=opened.context.correlation_id,
-                causation_id=opened.context.command_id,
-                metadata=opened.metadata,
+                correlation_id=event.context.correlation_id,
+                causation_id=event.context.command_id,
+                metadata=event.metadata,
             ),
         )
         dispatcher, command = self._desk.gate.dispatcher, self._definition.served[REACT]
-        arguments = arguments_of(delivery.recorded, delivery.partition)
+        arguments = arguments_of(event.record, event.partition, event.part)
         await dispatcher.call(how, dispatcher.line(how), command, arguments, {})
 
     async def _follow_policy(self, delivery: Delivery, error: Exception, failures: int) -> None:
@@ -208,18 +213,18 @@ class Deliveries:
             await self._pause(policy.pause_s(failures))
         elif isinstance(policy, Stop) or (isinstance(policy, Retry) and policy.then == "stop"):
             partition, position = delivery.place
-            where = f"{delivery.recorded.type} at position {position} of partition {partition}"
+            where = f"{delivery.event.stored_type} at position {position} of partition {partition}"
             raise FollowerStopped(self._name, f"{where}: {problem_of(error)}") from error
         else:
             await self._set_aside(delivery, error, failures)
 
     async def _set_aside(self, delivery: Delivery, error: Exception, failures: int) -> None:
-        recorded = delivery.recorded
+        event = delivery.event
         letter = self.letters.letter(
             *delivery.place,
-            type=recorded.type,
-            category=recorded.stream.category,
-            id=recorded.stream.id,
+            type=event.stored_type,
+            category=event.category,
+            id=event.id,
             target=self._target_of(delivery),
             problem=problem_of(error),
             attempts=failures,
@@ -229,7 +234,7 @@ class Deliveries:
 
     def _target_of(self, delivery: Delivery) -> str:
         try:
-            return delivery.spec.goes_to(delivery.opened()) or ""
+            return delivery.target or ""
         except Exception:
             return ""
 

@@ -18,29 +18,29 @@ class Frontier:
         self.reached = start
         self._seen = start
         self._ahead_max = ahead_max
-        self._ended: dict[int, bool] = {}  # from the first one that has not, in the order in which they began
+        self._left: dict[int, int] = {}  # parts that have not ended, from the first event on that has such
         self._room: asyncio.Future[None] | None = None
 
-    async def begin(self, position: int) -> None:
-        """An event begins, as soon as there is room."""
+    async def begin(self, position: int, parts: int = 1) -> None:
+        """An event begins, as soon as there is room; it ends as often as it has parts."""
         assert position > self._seen, f"position {position} comes after {self._seen}"
-        while len(self._ended) >= self._ahead_max:
+        while len(self._left) >= self._ahead_max:
             if self._room is None:
                 self._room = asyncio.get_running_loop().create_future()
             await self._room
-        self._ended[position] = False
+        self._left[position] = parts
         self._seen = position
 
     def end(self, position: int) -> None:
-        """It is done."""
-        self._ended[position] = True
+        """It, or a part of it, is done."""
+        self._left[position] -= 1
         done: list[int] = []
-        for each, ended in self._ended.items():
-            if not ended:
+        for each, left in self._left.items():
+            if left:
                 break
             done.append(each)
         for each in done:
-            del self._ended[each]
+            del self._left[each]
         self._advance()
 
     def pass_by(self, position: int) -> None:
@@ -49,7 +49,7 @@ class Frontier:
         self._advance()
 
     def _advance(self) -> None:
-        self.reached = next(iter(self._ended)) - 1 if self._ended else self._seen
+        self.reached = next(iter(self._left)) - 1 if self._left else self._seen
         room, self._room = self._room, None
         if room is not None and not room.done():
             room.set_result(None)

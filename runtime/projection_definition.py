@@ -16,10 +16,11 @@ from weakref import WeakKeyDictionary
 
 from holdfast.actors.behaviour import behaviour_of
 from holdfast.actors.errors import DefinitionError
-from holdfast.actors.events import event_codec, event_name
+from holdfast.actors.events import event_codec, event_name, stored_type
 from holdfast.actors.handlers import applied_by, correlated_by, handled_by
 from holdfast.actors.place import place_of, visible_names
 from holdfast.actors.policy import DeadLetter, Policy, Retry, Stop
+from holdfast.actors.reading import Reading
 from holdfast.journal.codec import Codec, CodecError, UnresolvedType, digest
 
 from .projection_table import Table
@@ -116,6 +117,8 @@ class ProjectionDefinition:
         self._check_names()
         self.tables = self._read_tables()
         self.handlers = self._read_handlers(visible_names(frame, cls))
+        """By the type that the journal stores today."""
+        self.reading = Reading({handler.type: handler.codec for handler in self.handlers.values()})
         if not self.handlers:
             raise self._error("", "has no @on method: it would do nothing about any event")
         self._frame = None
@@ -134,7 +137,8 @@ class ProjectionDefinition:
     @property
     def code(self) -> str:
         """Of everything that it does; another one means that what runs is out of date."""
-        made = behaviour_of(self.type, module=self.type.__module__)
+        module = self.type.__module__
+        made = " ".join(behaviour_of(each, module=module) for each in (self.type, *self.reading.ancestry.evolved))
         return digest(f"{self.shape} {made} {self.options!r}".encode())
 
     def owner(self, part: int) -> str:
@@ -194,15 +198,14 @@ class ProjectionDefinition:
                 if other is not None:
                     first = other.function.__name__
                     same = other.type is found.type
-                    what = event.__name__ if same else f"{found.name!r}, the name of {event.__name__} too,"
+                    what = event.__name__ if same else f"{event_name(event)!r}, the name of {event.__name__} too,"
                     raise self._error(method, f"{what} is handled by {first} already", function)
                 handlers[found.name] = found
         self._check_overrides()
         return handlers
 
     def _handler(self, method: str, function: Any, event: Any, names: Mapping[str, Any]) -> EventHandler:
-        name = event_name(event)
-        if name is None:
+        if event_name(event) is None:
             problem = f"@on takes event classes, and {getattr(event, '__name__', repr(event))} is none"
             raise self._error(method, f'{problem}; is @event("…") missing?', function)
         takes_record = self._takes_record(method, function)
@@ -213,6 +216,7 @@ class ProjectionDefinition:
         except CodecError as error:
             problem = f"event {event.__qualname__} cannot be serialized: {error.problem}"
             raise self._error(method, problem, function) from error
+        name = stored_type(event)
         return EventHandler(name=name, type=event, codec=codec, function=function, takes_record=takes_record)
 
     def _takes_record(self, method: str, function: Any) -> bool:

@@ -16,14 +16,17 @@ Before this: the follower got a page. After this: the page is in the tables, or 
 
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from holdfast.actors.reading import Reading
 from holdfast.actors.recorded import RecordedEvent
+from holdfast.actors.upcasting import stored_type
 from holdfast.journal.codec import digest
 from holdfast.journal.errors import Fenced
+from holdfast.journal.event_types import name_and_version
 from holdfast.journal.records import Recorded
 from holdfast.journal.rows import name_checksum
 
@@ -59,6 +62,34 @@ class Taken:
     failure: Failure | None = None
 
 
+class OlderHandler:
+    """In the place of an `EventHandler`, in the same shape: for a type that is not read as it is. `codec` leaves the
+    payload alone, and `function` has the handlers take what it is today."""
+
+    takes_record = True
+
+    def __init__(self, reading: Reading, handlers: Mapping[str, EventHandler], stored: str) -> None:
+        self.codec, self._reading = _Unopened(), reading
+        self.function: Callable[..., Any] = self._take
+        self._handlers = {name_and_version(handler.name)[0]: handler for handler in handlers.values()}
+        self._is_older = stored in reading.ancestry.older
+
+    def _take(self, projection: Any, payload: bytes, recorded: RecordedEvent) -> None:
+        """Raises `CodecError`, and what the handlers raise."""
+        record, partition = recorded.record, recorded.partition
+        reading = self._reading
+        for event in reading.parts(record, partition) if self._is_older else reading.opened(record, partition):
+            handler = self._handlers.get(event.type)
+            if handler is not None:
+                handler.function(projection, event.event, *((event,) if handler.takes_record else ()))
+
+
+class _Unopened:
+    def decode(self, payload: bytes) -> bytes:
+        """The payload itself."""
+        return payload
+
+
 class _HandlerFailed(Exception):
     """A handler raised, at this place of the events of its transaction. None: the commit was refused."""
 
@@ -87,7 +118,9 @@ class Projector:
         self.generation, self.state, self.positions = generation, state, positions
         self._definition, self._model, self._books = definition, model, Books(model, definition.name)
         self._part, self._owner, self._epoch, self._wall = part, owner, epoch, wall
-        self._handlers = definition.handlers
+        self._reading = definition.reading
+        self._handlers: dict[str, EventHandler | OlderHandler] = {**definition.handlers}
+        self._others: set[str] = set()  # types that are none of its business
         self._failing: dict[int, tuple[int, int]] = {}  # by partition: the event that failed last, and how often
         self._projection: Any = object.__new__(definition.type)
         self._projection.__dict__["_model"] = model
@@ -247,7 +280,9 @@ class Projector:
             self._projection.__dict__[attribute] = names[name]
 
     def _mine(self, events: Sequence[Recorded], after: int) -> list[Recorded]:
-        handlers, parts = self._handlers, self._definition.parts
+        handlers, others, parts = self._handlers, self._others, self._definition.parts
+        for stored in {recorded.type for recorded in events}.difference(handlers, others):
+            self._meet(stored)
         mine = [recorded for recorded in events if recorded.type in handlers]
         if parts > 1:
             mine = [recorded for recorded in mine if name_checksum(recorded.stream) % parts == self._part]
@@ -255,8 +290,20 @@ class Projector:
             mine = [recorded for recorded in mine if recorded.position > after]
         return mine
 
+    def _meet(self, stored: str) -> None:
+        """A type that is new to it: none of its business, an alias, an older one, or one that is too new."""
+        declared, today = self._definition.handlers, self._reading.ancestry.current.get(stored)
+        if self._reading[stored] is None:
+            self._others.add(stored)
+        elif today is not None and not declared[stored_type(today)].takes_record:  # an alias, and nobody asks which
+            self._handlers[stored] = declared[stored_type(today)]
+        else:
+            self._handlers[stored] = OlderHandler(self._reading, declared, stored)
+
     def _deliver(self, partition: int, recorded: Recorded) -> None:
-        handler: EventHandler | None = self._handlers.get(recorded.type)
+        if recorded.type not in self._handlers:
+            self._meet(recorded.type)
+        handler = self._handlers.get(recorded.type)
         if handler is not None:  # else it was declared when it failed, and is not any more
             record = RecordedEvent(recorded, partition, handler.codec.decode)
             handler.function(self._projection, record.event, *([record] if handler.takes_record else []))

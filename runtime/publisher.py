@@ -23,6 +23,7 @@ Before this: the events are durable. After this: a broker has confirmed them.
 
 import asyncio
 import copy
+import functools
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -30,12 +31,15 @@ from functools import partial
 from typing import Any, ClassVar, Literal, TypeAlias, get_args
 from urllib.parse import quote
 
+from holdfast.actors.behaviour import behaviour_of
 from holdfast.actors.definition import definition_of
 from holdfast.actors.events import event_name
 from holdfast.actors.fingerprint import fingerprint
 from holdfast.actors.policy import DeadLetter, Policy, Retry, Stop
+from holdfast.actors.upcasting import Ancestry, Piece, event_aliases, stored_type
 from holdfast.journal.client import JournalClient
 from holdfast.journal.codec import CodecError
+from holdfast.journal.event_types import name_and_version
 from holdfast.journal.positions import Positions
 from holdfast.journal.records import Checkpoint, Followed, Recorded
 from holdfast.journal.reminders import RESERVED_PREFIX
@@ -57,6 +61,8 @@ PATIENCE = Retry(first_s=0.2, most_s=60.0)
 BATCH_BYTES_MAX = 1 << 20
 BEGINS_S = 30.0
 """Seconds for which those wait that ask it before it has begun."""
+TYPES_MAX = 10_000
+"""Stored types about which it remembers whether they are wanted."""
 UNSAVED_MOST = 10_000
 """Positions that a publisher may be past without saving that, as long as none of them was its own to publish."""
 
@@ -65,13 +71,14 @@ class Publisher:
     """A declaration: which events go where. Picklable, if its sink is.
 
     `name`: of the publisher, and of its checkpoint; one in a namespace. `categories`: of streams, as types or names;
-    `types`: of events, as classes or names; empty: all (of types: all but Holdfast's own, `holdfast.…`). `source`: of
-    the CloudEvents, a URI reference; empty: `/holdfast/` and the namespace. `data`: how the event itself travels,
-    `"json"`, or `"msgpack"` as it is in the journal. `after`: where it begins when it has never run; once it has a
-    checkpoint, that counts. `on_error`: what becomes of an event that the sink will never take: `Stop()`, unless told
-    otherwise, or `DeadLetter()`, which logs it and goes on. All else is tried again for ever; `Retry(…)` says how
-    patiently, how often where it is one event that the sink fails at, and what then. `batch`: events handed over at
-    once, at most. Raises `TypeError`, `ValueError`, `NotAnAggregate`.
+    `types`: of events, as classes or names; empty: all (of types: all but Holdfast's own, `holdfast.…`). Older events
+    of classes that are named, or of aggregates that are, are published as what they are today; others as they are in
+    the journal. `source`: of the CloudEvents, a URI reference; empty: `/holdfast/` and the namespace. `data`: how the
+    event itself travels, `"json"`, or `"msgpack"` as it is in the journal. `after`: where it begins when it has never
+    run; once it has a checkpoint, that counts. `on_error`: what becomes of an event that the sink will never take:
+    `Stop()`, unless told otherwise, or `DeadLetter()`, which logs it and goes on. All else is tried again for ever;
+    `Retry(…)` says how patiently, how often where it is one event that the sink fails at, and what then. `batch`:
+    events handed over at once, at most. Raises `TypeError`, `ValueError`, `NotAnAggregate`.
     """
 
     def __init__(
@@ -99,10 +106,12 @@ class Publisher:
             raise ValueError(f"publisher {name!r}: on_error is Retry(…), DeadLetter() or Stop(), not {on_error!r}")
         if batch < 1:
             raise ValueError(f"publisher {name!r}: batch must be at least 1, got {batch!r}")
+        categories, types = tuple(_several(categories)), tuple(_several(types))
         self.name, self.sink, self.source, self.after, self.batch = name, sink, source, after, batch
         self.data: DataFormat = data
-        self.categories = tuple(sorted({_category(each) for each in _several(categories)}))
-        self.types = tuple(sorted({_type(each) for each in _several(types)}))
+        self.categories = tuple(sorted({_category(each) for each in categories}))
+        self.types = tuple(sorted({_type(each) for each in types}))
+        self.classes = tuple(each for each in (*categories, *types) if isinstance(each, type))
         self.on_error: Policy = on_error or Stop()
 
     def __repr__(self) -> str:
@@ -110,17 +119,66 @@ class Publisher:
         return f"<publisher {self.name!r} of {wanted} to {self.sink!r}>"
 
     def wants(self, event: Recorded) -> bool:
-        """Whether an event is to be published."""
+        """Whether an event is to be published, or may be, once it is known what it is today."""
         if self.categories and event.stream.category not in self.categories:
             return False
-        return event.type in self.types if self.types else not event.type.startswith(RESERVED_PREFIX)
+        verdict = self._verdicts.get(event.type)
+        if verdict is None:
+            verdict = event.type in self._ancestry.older or self._wants_type(event.type)
+            if len(self._verdicts) < TYPES_MAX:
+                self._verdicts[event.type] = verdict
+        return verdict
+
+    def _wants_type(self, stored: str) -> bool:
+        """Whether events of a type are to be published: under any name that they were called when that was told."""
+        name, _ = name_and_version(stored)
+        if not self.types:
+            return not name.startswith(RESERVED_PREFIX)
+        cls = self._ancestry.named.get(name)
+        names = {name, stored} if cls is None else {event_name(cls), *event_aliases(cls), stored}
+        return not names.isdisjoint(self.types)
+
+    def today(self, event: Recorded) -> list[Piece | None]:
+        """What an event that it wants is today, part by part; None in the place of what it does not want of that.
+        Raises `CodecError`."""
+        ancestry = self._ancestry
+        if event.type in ancestry.older:
+            pieces = ancestry.pieces(event.type, event.payload)
+            return [piece if self._wants_type(piece.type) else None for piece in pieces]
+        today = ancestry.current.get(event.type)
+        return [Piece(event.type if today is None else stored_type(today), event.payload)]
+
+    @functools.cached_property
+    def _ancestry(self) -> Ancestry:
+        """Made anew wherever it is sent."""
+        found: dict[type, None] = {}
+        for cls in self.classes:
+            found.update(dict.fromkeys([cls] if event_name(cls) is not None else definition_of(cls).events))
+        return Ancestry(found)
+
+    @functools.cached_property
+    def _verdicts(self) -> dict[str, bool]:
+        """By stored type."""
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that it was told but its sink; of the classes, how older events of theirs are upcast, if they are."""
+        told = self.__getstate__()
+        settings = {name: value for name, value in told.items() if name not in ("sink", "classes")}
+        evolved = self._ancestry.evolved
+        if evolved:
+            settings["evolved"] = [behaviour_of(cls, module=cls.__module__) for cls in evolved]
+        return settings
 
 
 def publisher_plan(publisher: Publisher) -> FollowerPlan:
     """What a cluster needs to start it: one process. Changed settings, a secret among them, are another code."""
-    settings = {name: value for name, value in vars(publisher).items() if name != "sink"}
     kind, held = type(publisher.sink), {n: v for n, v in vars(publisher.sink).items() if not n.startswith("_")}
-    code = fingerprint(f"{kind.__module__}.{kind.__qualname__}", [settings, held], {}).hex()
+    code = fingerprint(f"{kind.__module__}.{kind.__qualname__}", [publisher.settings, held], {}).hex()
     return FollowerPlan(name=f"publisher/{publisher.name}", code=code, make=partial(PublisherFollower, publisher))
 
 
@@ -198,7 +256,7 @@ class PublisherFollower(PageFollower):
         (record,) = await desk.parts[partition].read_all(after=position - 1, limit=1)
         way = _Way(self._publisher.sink)  # the others may be in the middle of a batch
         try:
-            await way.send([self._envelope(desk, record)])
+            await way.send(self._envelopes(desk, record))
         finally:
             await way.close()
         await letters.replayed(letter)
@@ -215,9 +273,15 @@ class PublisherFollower(PageFollower):
 
     # -- publishing ----------------------------------------------------------------------------------------------
 
-    def _envelope(self, desk: Desk, record: Recorded) -> CloudEvent:
-        source = self._publisher.source or f"/holdfast/{quote(desk.gate.namespace, safe='')}"
-        return cloud_event(record, source, self._publisher.data)
+    def _envelopes(self, desk: Desk, record: Recorded) -> list[CloudEvent]:
+        """What is published of a record: one event, or what an older one was upcast to. Raises `CodecError`."""
+        publisher = self._publisher
+        source = publisher.source or f"/holdfast/{quote(desk.gate.namespace, safe='')}"
+        return [
+            cloud_event(record, source, publisher.data, part=part, today=today)
+            for part, today in enumerate(publisher.today(record))
+            if today is not None
+        ]
 
     async def _checkpoint(self, desk: Desk, partition: int) -> int:
         """Where to go on. To begin anywhere but at the beginning is decided once, and kept: a publisher that has not
@@ -238,13 +302,13 @@ class PublisherFollower(PageFollower):
         ready: dict[str, tuple[CloudEvent, Recorded]] = {}
         for record in records:
             try:
-                event = self._envelope(desk, record)
+                events = self._envelopes(desk, record)
             except CodecError as error:
                 await self._deliver(desk, partition, ready)
                 await self._give_up(desk, partition, record, error, 1)
                 ready = {}
             else:
-                ready[event.id] = event, record
+                ready.update({event.id: (event, record) for event in events})
         await self._deliver(desk, partition, ready)
 
     async def _deliver(self, desk: Desk, partition: int, left: dict[str, tuple[CloudEvent, Recorded]]) -> None:

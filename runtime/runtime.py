@@ -279,7 +279,8 @@ class Runtime:
         With an `id`, `after` is a version, and `backward` reads from the newest, or from below `after`. Else
         `after` is a position, or `Positions`, which it has to be in a journal of several partitions: there events come
         by the time of their commands, and within a partition always in the order of positions. Memory is bounded by a
-        page of each partition, whatever the length. Reading wakes no aggregate. Raises `ValueError`."""
+        page of each partition, whatever the length. Of an older event that was upcast to several each comes, with its
+        `part`; `limit` counts what the journal holds. Reading wakes no aggregate. Raises `ValueError`."""
         if id is None and backward:
             raise ValueError("only one aggregate's events can be read backward: give its id")
         if id is not None and type is None:
@@ -294,7 +295,8 @@ class Runtime:
         parts, category = self._journal.parts, None if definition is None else definition.category
         start, page = starting_at(after, len(parts)), self._config.host.page
         async for partition, event in merged(parts, start, category=category, limit=limit, page=page):
-            yield opened(event, definition, partition)
+            for each in opened(event, definition, partition):
+                yield each
 
     async def _read_one(
         self, definition: Definition, id: str, after: int, limit: int | None, backward: bool
@@ -306,7 +308,8 @@ class Runtime:
             size = self._config.host.page if left is None else min(left, self._config.host.page)
             page = await self._journal.read_stream(stream, after=at, limit=size, backward=backward)
             for recorded in page:
-                yield opened(recorded, definition, partition)
+                for each in opened(recorded, definition, partition)[:: -1 if backward else 1]:
+                    yield each
             if not page or (backward and page[-1].version == 1):  # a short page is not the end: it may be full of bytes
                 return
             at = page[-1].version

@@ -34,7 +34,7 @@ async def states(
         state = definition.encode_state(instance)  # before it is the reader's
         yield instance
         async for batch in batches:
-            new = [event.record for event in batch.events if event.version > version]
+            new = [event.record for event in batch.events if event.version > version and event.part == 0]
             if new:
                 instance = definition.new(stream.id)
                 definition.restore(instance, state, version)

@@ -20,7 +20,9 @@ from typing import Any, Self
 from holdfast.actors.aggregate import Aggregate
 from holdfast.actors.definition import Definition, definition_of
 from holdfast.actors.events import event_codec, event_name
-from holdfast.journal.codec import decode_plain
+from holdfast.actors.reading import Reading
+from holdfast.actors.upcasting import event_aliases
+from holdfast.journal.event_types import name_and_version
 from holdfast.journal.positions import Positions
 from holdfast.journal.records import Followed, Recorded, StreamId
 
@@ -56,13 +58,14 @@ class Filter:
         """`known`: the definition behind a category, where there is one. Raises `TypeError` for what names neither."""
         self._definitions: dict[str, Definition | None] = {}
         self._decoders: dict[tuple[str, str], Decode] = {}
+        self._unwanted: set[tuple[str, str]] = set()
         self._known = known
         categories = None if categories is None else _several(categories)
         types = None if types is None else _several(types)
         self.stream = None if stream is None else StreamId(self._category(stream[0]), stream[1])
         self.categories = None if categories is None else frozenset(map(self._category, categories))
-        self._codecs: dict[str, Decode] = {}
-        self.types = None if types is None else frozenset(map(self._type, types))
+        self.types = None if types is None else frozenset(map(_name_of, types))
+        self._reading = Reading({each: event_codec(each, {}) for each in types or () if isinstance(each, type)})
         self._named = frozenset(each for each in (*(categories or ()), *(types or ())) if isinstance(each, type))
 
     @property
@@ -72,14 +75,6 @@ class Filter:
             return self.stream.category
         return next(iter(self.categories)) if self.categories is not None and len(self.categories) == 1 else None
 
-    def _wanted(self, events: Sequence[Recorded]) -> Sequence[Recorded]:
-        categories, types = self.categories, self.types
-        if categories is not None and len(categories) != 1:
-            events = [event for event in events if event.stream.category in categories]
-        if types is not None:
-            events = [event for event in events if event.type in types]
-        return events
-
     @property
     def key(self) -> Hashable:
         """Equal for filters of one runtime that give the same of every page."""
@@ -88,20 +83,42 @@ class Filter:
     def opened(self, page: Followed, partition: int) -> Sequence[RecordedEvent]:
         """What is wanted of a page, as the reader gets it."""
         decoders, found = self._decoders, list[RecordedEvent]()
-        for record in self._wanted(page.events):
+        events, categories = page.events, self.categories
+        if categories is not None and len(categories) != 1:
+            events = tuple(event for event in events if event.stream.category in categories)
+        for record in events:
             what = (record.stream.category, record.type)
-            decode = decoders.get(what) or self._decoder(*what)
-            found.append(RecordedEvent(record, partition, decode))
+            decode = decoders.get(what)
+            if decode is not None:
+                found.append(RecordedEvent(record, partition, decode))
+            elif what not in self._unwanted:
+                found += self._found(record, partition)
         return found
 
-    def _decoder(self, category: str, type: str) -> Decode:
+    def _found(self, record: Recorded, partition: int) -> Sequence[RecordedEvent]:
+        """What is wanted of a record of a type that it meets for the first time, or that is not read as it is."""
+        what = category, stored = record.stream.category, record.type
         definition = self._definitions.get(category) or self._known(category)
-        spec = None if definition is None else definition.events_by_name.get(type)
-        found = self._codecs.get(type) or (None if spec is None else spec.codec.decode)
-        if found is None:
-            return decode_plain  # not kept: its class may be known later
-        self._decoders[category, type] = found
-        return found
+        readings = (self._reading, *(() if definition is None else (definition.reading,)))
+        reading = next((each for each in readings if each[stored] is not None), None)
+        bare, _ = name_and_version(stored)
+        if reading is None:  # not kept: its class may be known later
+            wanted = self.types is None or bool({bare, stored} & self.types)
+            return [RecordedEvent(record, partition)] if wanted else ()
+        opening = reading[stored]
+        if opening is not None and opening.decode is not None:
+            if not self._wants(opening.name, reading):
+                self._unwanted.add(what)
+            elif opening.name == bare:
+                self._decoders[what] = opening.decode
+        return [each for each in reading.opened(record, partition) if self._wants(each.type, reading)]
+
+    def _wants(self, name: str, reading: Reading) -> bool:
+        """Whether events of a name are among the types, by whichever name that was told."""
+        if self.types is None or name in self.types:
+            return True
+        cls = reading.ancestry.named.get(name)
+        return cls is not None and not self.types.isdisjoint(event_aliases(cls))
 
     def _category(self, category: Any) -> str:
         if isinstance(category, str):
@@ -109,15 +126,6 @@ class Filter:
         definition = definition_of(category)
         self._definitions[definition.category] = definition
         return definition.category
-
-    def _type(self, type: Any) -> str:
-        if isinstance(type, str):
-            return type
-        name = event_name(type)
-        if name is None:
-            raise TypeError(f'{type!r} is no event; is @event("…") missing?')
-        self._codecs[name] = event_codec(type, {}).decode
-        return name
 
 
 class Subscription(AsyncIterator[RecordedEvent]):
@@ -144,7 +152,10 @@ class Subscription(AsyncIterator[RecordedEvent]):
             self._finish()
             await self._fetch()
         event = self._waiting.popleft()
-        self._done[event.partition] = event.position
+        following = self._waiting[0] if self._waiting else None
+        more = following is not None and following.position == event.position  # all that waits is of one partition
+        # Between the parts of one event it is not past that: it comes whole, or again.
+        self._done[event.partition] = event.position - 1 if more else event.position
         return event
 
     async def batches(self) -> AsyncGenerator[Batch, None]:
@@ -162,7 +173,8 @@ class Subscription(AsyncIterator[RecordedEvent]):
 
     @property
     def position(self) -> int | Positions:
-        """It is past everything up to there; a later subscription goes on `after` it."""
+        """It is past everything up to there; a later subscription goes on `after` it. An event that was upcast to
+        several is past with the last of its parts."""
         return self._done[0] if self._single else Positions(tuple(self._done))
 
     @property
@@ -270,6 +282,13 @@ class _Source:
             if new:
                 reached = new[-1].position
                 return Followed(events=new, reached=reached, head=max(head, reached + 1))  # there may be more
+
+
+def _name_of(type: Any) -> str:
+    name = type if isinstance(type, str) else event_name(type)
+    if name is None:
+        raise TypeError(f'{type!r} is no event; is @event("…") missing?')
+    return name
 
 
 def _several(what: Any) -> tuple[Any, ...]:

@@ -19,7 +19,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from holdfast.actors.context import EPOCH
-from holdfast.actors.events import event_codec, event_name
+from holdfast.actors.events import event_codec, event_name, stored_type
+from holdfast.actors.testing import Stored
 from holdfast.journal.codec import encode_plain
 from holdfast.journal.records import Recorded, StreamId
 
@@ -90,17 +91,17 @@ class GivenEvents:
         pair: tuple[Any, ...] = given if isinstance(given, tuple) else ("test", given)
         id, event = pair if len(pair) == 2 else ("", None)
         kind: type[Any] = type(event)
-        name = event_name(kind)
-        if name is None or not isinstance(id, str):
+        if not (isinstance(event, Stored) or event_name(kind) is not None) or not isinstance(id, str):
             raise TypeError(f"{given!r} is no event, nor a pair of an id and one")
+        what = event if isinstance(event, Stored) else Stored(stored_type(kind), event_codec(kind, {}).encode(event))
         position = next(self._positions)
         version = self._versions[id] = self._versions.get(id, 0) + 1
         return Recorded(
             position=position,
             stream=StreamId(self._category, id),
             version=version,
-            type=name,
-            payload=event_codec(kind, {}).encode(event),
+            type=what.type,
+            payload=what.payload,
             command_id=f"command-{position}",
             recorded_at=(self._at - EPOCH) // timedelta(microseconds=1),
             metadata=encode_plain({"metadata": self._metadata}) if self._metadata else b"",

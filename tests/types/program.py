@@ -1,10 +1,10 @@
 """What users write, as type checkers see it: checked by tests/test_types.py, never run."""
 
 from collections.abc import Awaitable, Callable
-from typing import assert_type
+from typing import Any, assert_type
 
-from holdfast.actors import Aggregate, Reaction, apply, command, event, on, query
-from holdfast.actors.testing import given
+from holdfast.actors import Aggregate, Reaction, Upcast, apply, command, event, on, query, upcast
+from holdfast.actors.testing import given, stored
 from holdfast.runtime import (
     BlockingRuntime,
     Dedicated,
@@ -30,7 +30,32 @@ class Closed:
     reason: str
 
 
-class Account(Aggregate, category="account", snapshot_every=10):
+@event("account.fee_charged", version=4, aliases=["account.fee"], split_from=[Deposited])
+class FeeCharged:
+    cents: int
+    why: str = ""
+
+    @upcast(from_version=1)
+    @staticmethod
+    def _in_cents(old: dict[str, Any]) -> dict[str, Any]:
+        return {"cents": old["amount"] * 100}
+
+    @upcast(from_version=2)
+    @staticmethod
+    def _apart(old: dict[str, Any]) -> list[dict[str, Any] | tuple[str, dict[str, Any]]]:
+        return [old, ("account.closed", {"reason": "fee"})]
+
+    @upcast(from_version=3)
+    @staticmethod
+    def _as_told(old: dict[str, Any]) -> Upcast:
+        return old if old["cents"] else []
+
+
+assert_type(FeeCharged(1).why, str)
+assert_type(given(Aggregate, stored("account.fee", 1, {"amount": 1})).version, int)
+
+
+class Account(Aggregate, category="account", snapshot_every=10, snapshot_version=2):
     balance: int = 0
 
     @command
