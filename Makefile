@@ -6,11 +6,13 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test simulate soak fuzz bench bench-quick bench-ready lint format clean
+.PHONY: help demo test docs serve-test simulate soak fuzz bench bench-quick bench-ready lint format clean
 
 help:
 	@echo "make demo    run the bank's loan applications, with three kills on the way (about four minutes on two cores)"
 	@echo "make test    run every test: the fast ones first and side by side, then those on real Ray clusters"
+	@echo "make docs    build the documents into site/; a warning is an error"
+	@echo "make serve-test  the example inside Ray Serve, in a venv of its own (half a gigabyte)"
 	@echo "make simulate SEEDS=2000  the same classes in so many simulated worlds; SEED=4711 replays one; PARTITIONS=2"
 	@echo "make soak MINUTES=5  a real cluster of three nodes, with kills and pauses of everything in it"
 	@echo "make fuzz    coverage-guided fuzzing of everything that reads bytes (FUZZ_SECONDS=60 of each)"
@@ -38,6 +40,22 @@ demo: $(READY)
 test: $(READY)
 	@$(BIN)/python -m pytest -m "not ray" --numprocesses auto --dist loadfile
 	@$(BIN)/python -m pytest -m ray --numprocesses 2 --dist loadfile
+
+docs: .venv/.docs-ready
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+.venv/.docs-ready: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group docs
+	@touch $@
+
+serve-test: .venv-serve/.ready
+	@.venv-serve/bin/python -m pytest -W default tests/serve
+
+.venv-serve/.ready: pyproject.toml
+	@$(PYTHON) -m venv .venv-serve
+	@.venv-serve/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@.venv-serve/bin/python -m pip install --quiet --disable-pip-version-check --editable . --group serve
+	@touch $@
 
 simulate: $(READY)
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),2000) --first $(or $(FIRST),0)) \
@@ -70,4 +88,4 @@ format: $(READY)
 	@$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv out build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis benchmarks/.cache
+	rm -rf .venv .venv-serve site out build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis benchmarks/.cache

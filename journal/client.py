@@ -78,6 +78,9 @@ class JournalClient:
             "look-up", self._send_finds, in_flight_max=in_flight_max, batch_max=batch_max
         )
 
+    def __repr__(self) -> str:
+        return f"<JournalClient over {self._link!r}>"
+
     @property
     def parts(self) -> "tuple[JournalClient]":
         """Itself: see `Journal.parts`."""

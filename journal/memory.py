@@ -58,6 +58,9 @@ class MemoryStore(Store):
         self._checkpoints: dict[str, Checkpoint] = {}
         self._appends = self._commits = self._rows_read = self._fenced = self._conflicts = 0
 
+    def __repr__(self) -> str:
+        return f"<MemoryStore with {len(self._events)} events>"
+
     async def open(self) -> None:
         pass
 

@@ -59,6 +59,9 @@ class PartitionedJournal:
     def __init__(self, parts: Sequence[JournalClient]) -> None:
         self.parts = tuple(parts)
 
+    def __repr__(self) -> str:
+        return f"<journal of {len(self.parts)} partitions>"
+
     def _part(self, stream: StreamId) -> JournalClient:
         return self.parts[partition_of(stream, len(self.parts))]
 

@@ -47,6 +47,9 @@ class JournalServer:
             waiting_bytes_max=waiting_bytes_max,
         )
 
+    def __repr__(self) -> str:
+        return f"<JournalServer of {self.store!r}>"
+
     async def start(self) -> None:
         """Open the store. Raises `JournalOpenError`s."""
         await self.store.open()

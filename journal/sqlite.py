@@ -110,6 +110,9 @@ class SqliteStore(Store):
         self._threads: list[_Thread] = []
         self._opened: tuple[_Thread, SqliteWriter, _Thread, SqliteReader] | None = None
 
+    def __repr__(self) -> str:
+        return f"<SqliteStore {self._path}{'' if self._opened else ', not open'}>"
+
     async def open(self) -> None:
         if self._opened is not None:
             return

@@ -11,12 +11,20 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from holdfast.actors.aggregate import Aggregate
+from holdfast.actors.recorded import RecordedEvent
+from holdfast.journal.positions import Positions
 
 from .errors import RuntimeClosed
 
+if TYPE_CHECKING:
+    from .runtime import Statistics
+
 __all__ = ["BlockingRef", "BlockingRuntime"]
 
+A = TypeVar("A", bound=Aggregate)
 T = TypeVar("T")
 
 
@@ -111,15 +119,19 @@ class BlockingRuntime:
         """A reference whose commands return their answers instead of awaitables. See `Runtime.get`."""
         return BlockingRef(self._runtime.get(type, id, **how), self._loop)
 
-    def read(self, type: type[Any] | None = None, id: str | None = None, **how: Any) -> Iterator[Any]:
+    def register(self, *types: type[Aggregate]) -> None:
+        """See `Runtime.register`."""
+        self._loop.wait(self._runtime.register(*types))
+
+    def read(self, type: type[Aggregate] | None = None, id: str | None = None, **how: Any) -> Iterator[RecordedEvent]:
         """See `Runtime.read`; a plain iterator."""
         return self._each(self._runtime.read(type, id, **how), lambda events: events.aclose())
 
-    def subscribe(self, **how: Any) -> Iterator[Any]:
+    def subscribe(self, **how: Any) -> Iterator[RecordedEvent]:
         """See `Runtime.subscribe`; a plain iterator, which waits for the next event."""
         return self._each(self._runtime.subscribe(**how), lambda events: events.close())
 
-    def watch(self, type: type[Any], id: str) -> Iterator[Any]:
+    def watch(self, type: type[A], id: str) -> Iterator[A]:
         """See `Runtime.watch`; a plain iterator, which waits for the next change."""
         return self._each(self._runtime.watch(type, id), lambda states: states.aclose())
 
@@ -134,18 +146,20 @@ class BlockingRuntime:
             if not self._closed:
                 self._loop.wait(close(found))
 
-    def state_at(self, type: type[Any], id: str, *, version: int | None = None) -> Any:
+    def state_at(self, type: type[A], id: str, *, version: int | None = None) -> A:
         """See `Runtime.state_at`."""
-        return self._loop.wait(self._runtime.state_at(type, id, version=version))
+        found: A = self._loop.wait(self._runtime.state_at(type, id, version=version))
+        return found
 
-    def passivate(self, type: type[Any], id: str) -> bool:
+    def passivate(self, type: type[Aggregate], id: str) -> bool:
         """See `Runtime.passivate`."""
         passivated: bool = self._loop.wait(self._runtime.passivate(type, id))
         return passivated
 
-    def head(self) -> Any:
+    def head(self) -> int | Positions:
         """See `Runtime.head`."""
-        return self._loop.wait(self._runtime.head())
+        head: int | Positions = self._loop.wait(self._runtime.head())
+        return head
 
     def start(self, what: Any, *args: Any, **options: Any) -> None:
         """See `Runtime.start`."""
@@ -174,9 +188,14 @@ class BlockingRuntime:
         """See `Runtime.rebuild`; a plain iterator."""
         return self._each(self._runtime.rebuild(what), lambda progress: progress.aclose())
 
-    def statistics(self) -> Any:
+    def statistics(self) -> "Statistics":
         """See `Runtime.statistics`."""
-        return self._loop.wait(self._runtime.statistics())
+        found: Statistics = self._loop.wait(self._runtime.statistics())
+        return found
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the event loop of this runtime, and wait for it: to advance its clock, say."""
+        return self._loop.wait(work)
 
     def close(self) -> None:
         """See `Runtime.close`."""

@@ -182,7 +182,7 @@ class Runtime:
                 url, namespace, placements, placement, config, stay.cluster, stay.leave, clock, one_clock=False
             )
 
-        return Opening(entered)
+        return Opening(entered, JournalUrl.parse(url).redacted)
 
     @classmethod
     def local(
@@ -204,7 +204,7 @@ class Runtime:
             join = partial(LocalCluster, clock=clock)
             return await _opened(url, namespace, placements, placement, config, join, None, clock)
 
-        return Opening(entered)
+        return Opening(entered, JournalUrl.parse(url).redacted)
 
     async def __aenter__(self) -> Self:
         return self
@@ -519,12 +519,17 @@ class Runtime:
 
 
 class Opening:
-    """A runtime about to open: `async with` it, `await` it and close it yourself, or use the blocking twin `with`."""
+    """A runtime about to open: `async with` it, `await` it and close it yourself, or use the blocking twin, `with` or
+    by `blocking()`."""
 
-    def __init__(self, entered: Callable[[], Coroutine[Any, Any, Runtime]]) -> None:
-        self._entered = entered
+    def __init__(self, entered: Callable[[], Coroutine[Any, Any, Runtime]], of: str = "a journal") -> None:
+        """Not called by users. `of`: the journal's URL, as it may be shown."""
+        self._entered, self._of = entered, of
         self._runtime: Runtime | None = None
         self._blocking: BlockingRuntime | None = None
+
+    def __repr__(self) -> str:
+        return f"<runtime of {self._of}, not open yet>"
 
     def __await__(self) -> Generator[Any, None, Runtime]:
         return self._entered().__await__()
@@ -539,8 +544,13 @@ class Opening:
         assert self._runtime is not None, "entered before"
         await self._runtime.close()
 
+    def blocking(self) -> BlockingRuntime:
+        """Open it and give the blocking twin, for where a `with` cannot be: over the cells of a notebook, at a prompt.
+        Close it yourself."""
+        return BlockingRuntime(self._entered)
+
     def __enter__(self) -> BlockingRuntime:
-        self._blocking = BlockingRuntime(self._entered)
+        self._blocking = self.blocking()
         return self._blocking
 
     def __exit__(

@@ -30,7 +30,7 @@ def test_all_names_exist_and_are_sorted(module):
 def test_a_package_shows_no_public_class_or_function_beside_its_all(package):
     """What is importable from a package without an underscore is meant to be, or is a module of it."""
     modules = {info.name for info in pkgutil.iter_modules(package.__path__)}
-    public = {name for name in dir(package) if not name.startswith("_")} - modules
+    public = {name for name in dir(package) if not name.startswith(("_", "@"))} - modules  # "@": of pytest's rewriting
     assert public == set(package.__all__)
 
 
@@ -42,6 +42,28 @@ def test_every_public_thing_says_what_it_is(module):
         thing = getattr(module, name)
         if inspect.isclass(thing) or inspect.isfunction(thing):
             assert thing.__doc__, f"{module.__name__}.{name}"
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda m: m.__name__)
+def test_every_public_class_shows_more_of_itself_than_an_address(package):
+    """A `repr` of its own, or that of a record; protocols and classes that are only described are left out."""
+    classes = {name: getattr(package, name) for name in package.__all__}
+    without = {
+        name
+        for name, thing in classes.items()
+        if inspect.isclass(thing)
+        and not inspect.isabstract(thing)
+        and not getattr(thing, "_is_protocol", False)
+        and thing.__repr__ is object.__repr__
+    }
+    assert without == set()
+
+
+def test_no_repr_shows_a_password():
+    """Neither of a runtime about to open, nor of a store, nor of a URL."""
+    url = "postgres://ann:hunter2@db.example/bank"
+    shown = [repr(holdfast.runtime.Runtime.open(url)), repr(holdfast.journal.open_store(url))]
+    assert all("hunter2" not in each and "db.example" in each for each in shown), shown
 
 
 def test_the_names_that_programs_rely_on_are_there():

@@ -71,3 +71,27 @@ def test_a_failed_opening_leaves_no_thread() -> None:
     with pytest.raises(TypeError, match="a placement is"), Runtime.local(placement=5):  # type: ignore[arg-type]
         pass
     assert threading.active_count() == before
+
+
+def test_it_has_every_method_of_the_asynchronous_one() -> None:
+    """What is added there is added here; `open` and `local` make either."""
+    there = {name for name in dir(Runtime) if not name.startswith("_")} - {"open", "local"}
+    assert there <= set(dir(BlockingRuntime))
+
+
+def test_it_opens_without_a_with_and_runs_coroutines_in_its_loop(tmp_path: Any) -> None:
+    """As over the cells of a notebook; closed twice, it stays closed."""
+    opening = Runtime.local(f"sqlite:///{tmp_path}/j.db")
+    assert repr(opening) == f"<runtime of sqlite:///{tmp_path}/j.db, not open yet>"
+    runtime = opening.blocking()
+
+    async def thread() -> str:
+        return threading.current_thread().name
+
+    assert runtime.wait(thread()) == "holdfast"
+    runtime.register(Account)
+    assert runtime.get(Account, "a").deposit(5) == 5
+    for _ in range(2):
+        runtime.close()
+    with pytest.raises(RuntimeClosed):
+        runtime.head()

@@ -144,9 +144,21 @@ async def front_door() -> None:
 
 
 def blocking() -> None:
+    assert_type(Runtime.local().blocking(), BlockingRuntime)
     with Runtime.open("sqlite:///bank.db", placement=Dedicated()) as runtime:
         assert_type(runtime, BlockingRuntime)
         print(runtime.get(Account, "a").deposit(1))
+        assert_type(runtime.wait(counted()), int)
+        assert_type(runtime.state_at(Account, "a").balance, int)
+        assert_type(runtime.statistics(), Statistics)
+        for recorded in runtime.read(Account, "a"):
+            assert_type(recorded, RecordedEvent)
+        for account in runtime.watch(Account, "a"):
+            assert_type(account, Account)
+
+
+async def counted() -> int:
+    return 1
 
 
 class Balances(Projection, version=2, on_error=Retry(times=3, then="dead letter")):

@@ -1,0 +1,6 @@
+"""Makes the reader of pages importable to the tests here."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
