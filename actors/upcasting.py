@@ -47,7 +47,7 @@ Upcaster: TypeAlias = Callable[[dict[str, Any]], Upcast]
 
 FROM = "__upcasts_from__"
 NAME, VERSION, ALIASES, SPLIT_FROM = "__event_name__", "__event_version__", "__event_aliases__", "__event_split_from__"
-DEPTH_MAX = 1000
+DEPTH_MAX = 200
 """Steps from one stored event to one of today: more of them go round in a circle."""
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -208,6 +208,27 @@ def test_upcast_fields_that_the_class_does_not_have_are_no_error_at_any_depth() 
     assert replayed(Order, stored("upcast.ordered", 1, everywhere)).skus == ["a", "a"]
 
 
+@event("upcast.pair")
+class Pair:
+    sizes: tuple[int, int]
+
+
+class Pairs(Aggregate):
+    total: int = 0
+
+    @on(Pair)
+    def _pair(self, event: Pair) -> None:
+        self.total += sum(event.sizes)
+
+
+def test_upcast_a_tuple_of_another_length_is_told_and_not_cut() -> None:
+    """It has places, no names: nobody knows which of them is the one too many."""
+    assert replayed(Pairs, stored("upcast.pair", 1, {"sizes": [1, 2]})).total == 3
+    for sizes in ([1], [1, 2, 3]):
+        with pytest.raises(HydrationFailed, match="sizes"):
+            replayed(Pairs, stored("upcast.pair", 1, {"sizes": sizes}))
+
+
 def test_upcast_an_event_of_newer_code_is_told_with_both_versions() -> None:
     """Never skipped, never taken for an older one."""
     with pytest.raises(HydrationFailed, match=r"'upcast.deposited' at version 4, .* up to version 3") as caught:
@@ -316,6 +337,30 @@ def test_upcast_a_split_that_the_other_event_does_not_tell_of_is_refused() -> No
 
     with pytest.raises(HydrationFailed, match=r"@event\('upcast.half', split_from=\(Whole,\)\) must say so"):
         replayed(Both, stored("upcast.whole", 1, {}))
+
+
+def test_upcast_events_that_become_each_other_for_ever_are_told() -> None:
+    """Not until the memory is full."""
+
+    class Circle(Aggregate):
+        @on(There, Back)
+        def _either(self, event: Any) -> None: ...
+
+    with pytest.raises(HydrationFailed, match="200 steps lead to no end"):
+        replayed(Circle, stored("upcast.there", 1, {}))
+
+
+def and_back(name: str) -> Any:
+    return upcast(from_version=1)(lambda old: [(name, old)])
+
+
+There: Any = event("upcast.there", version=2)(
+    type("There", (), {"__module__": __name__, "_back": and_back("upcast.back@1")})
+)
+Back: Any = event("upcast.back", version=2, split_from=(There,))(
+    type("Back", (), {"__module__": __name__, "_there": and_back("upcast.there@1")})
+)
+There.__event_split_from__ = (Back,)  # which no class statement can say
 
 
 # -- what is refused when the class is made --------------------------------------------------------------------------
