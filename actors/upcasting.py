@@ -145,6 +145,8 @@ class Ancestry:
         self.current: dict[str, type] = {}
         self.older: dict[str, tuple[type, int]] = {}
         self._steps: dict[tuple[type, int], Upcaster] = {}
+        self._today = {cls: (event_version(cls), stored_type(cls)) for cls in self.classes}
+        self._origins = {cls: {vars(each)[NAME] for each in _with_origins(origins(cls))} for cls in self.classes}
         for cls in self.classes:
             self._take(cls)
 
@@ -177,17 +179,27 @@ class Ancestry:
     def _lead_on(
         self, cls: type, version: int, data: Mapping[str, Any], depth: int
     ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        if version == event_version(cls):
-            yield stored_type(cls), _fields(data)
-            return
         if depth >= DEPTH_MAX:
             raise ValueError(f"{DEPTH_MAX} steps lead to no end")
-        step = self._steps[cls, version]
-        for name, fields in _results(step, step(dict(data))):
+        today, type = self._today[cls]
+        while version < today:
+            step = self._steps[cls, version]
+            result = step(dict(data))
+            if not isinstance(result, dict):
+                yield from self._part(cls, version, _results(step, result), depth + 1)
+                return
+            data, version = result, version + 1
+        yield type, _fields(data)
+
+    def _part(
+        self, cls: type, version: int, results: Iterable[tuple[str | None, Mapping[str, Any]]], depth: int
+    ) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """What the upcaster from a version of `cls` returned as a list."""
+        for name, fields in results:
             if name is None or self.named.get(name) is cls:
-                yield from self._lead_on(cls, version + 1, fields, depth + 1)
+                yield from self._lead_on(cls, version + 1, fields, depth)
             else:
-                yield from self._become(cls, version, name, fields, depth + 1)
+                yield from self._become(cls, version, name, fields, depth)
 
     def _become(
         self, cls: type, version: int, name: str, fields: Mapping[str, Any], depth: int
@@ -199,10 +211,11 @@ class Ancestry:
         if other is None:  # this reader has nothing to do with it
             yield typed_name(bare, int(told[2]) if told else 1), _fields(fields)
             return
-        start = int(told[2]) if told else event_version(other)
-        if not 1 <= start <= event_version(other) or (other is cls and start <= version):
-            raise ValueError(f"{name!r} is no version to go on from: {bare!r} is at {event_version(other)}")
-        if other is not cls and vars(cls)[NAME] not in {vars(each)[NAME] for each in _with_origins(origins(other))}:
+        today, _ = self._today[other]
+        start = int(told[2]) if told else today
+        if not 1 <= start <= today or (other is cls and start <= version):
+            raise ValueError(f"{name!r} is no version to go on from: {bare!r} is at {today}")
+        if other is not cls and vars(cls)[NAME] not in self._origins[other]:
             raise ValueError(f"it makes {bare!r}: @event({bare!r}, split_from=({cls.__name__},)) must say so")
         yield from self._lead_on(other, start, fields, depth)
 
@@ -240,9 +253,9 @@ def _result(step: Upcaster, each: Any) -> tuple[str | None, Mapping[str, Any]]:
 
 
 def _fields(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    strange = next((key for key in data if not isinstance(key, str)), None)
-    if strange is not None:
-        raise TypeError(f"fields have names, and {strange!r} is none")
+    for key in data:
+        if not isinstance(key, str):
+            raise TypeError(f"fields have names, and {key!r} is none")
     return data
 
 
