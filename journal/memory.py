@@ -247,6 +247,14 @@ class MemoryStore(Store):
     async def head(self) -> int:
         return len(self._events)
 
+    def keyed_replies(self) -> list[tuple[StreamId, KeyedReply]]:
+        """All of them, for an export: the other stores are read beside their writer."""
+        return [(name, reply) for name, stream in self._streams.items() for reply in stream.keys.values()]
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """All of them, for an export."""
+        return list(self._checkpoints.values())
+
     async def statistics(self) -> StoreStatistics:
         return StoreStatistics(
             streams=len(self._streams),

@@ -15,7 +15,7 @@ from .postgres_session import Row
 from .records import Load, Loaded, Recorded, Reminder, Snapshot, StoredReply, StreamId
 from .rows import EVENT_COLUMNS, KEYED_COLUMNS, SNAPSHOT_COLUMNS, name_checksum, read_event, read_keyed, read_snapshot
 
-__all__ = ["PostgresReader"]
+__all__ = ["READ_ALL", "READ_CATEGORY", "PostgresReader", "read_any"]
 
 _WEIGHT = "octet_length(e.payload) + octet_length(e.metadata) + coalesce(octet_length(e.reply), 0)"
 _STREAM = (
@@ -46,8 +46,9 @@ def _page_of_all(where: str) -> str:
 
 _READ_FORWARD = _page_of_stream("> $3", "version")
 _READ_BACKWARD = _page_of_stream("< $3", "version DESC")
-_READ_ALL = _page_of_all("position > $1")
-_READ_CATEGORY = _page_of_all("category = (SELECT key FROM categories WHERE name = $3) AND position > $1")
+READ_ALL = _page_of_all("position > $1")
+"""A page of all events: after a position, so many. Of one category, `READ_CATEGORY`: its name is the third value."""
+READ_CATEGORY = _page_of_all("category = (SELECT key FROM categories WHERE name = $3) AND position > $1")
 
 _FIND_REPLIES = (
     f"SELECT {EVENT_COLUMNS} FROM events WHERE stream = {_STREAM}"
@@ -131,11 +132,11 @@ class PostgresReader:
     async def read_all(self, after: int, limit: int, category: str | None) -> list[Recorded]:
         """See `Store.read_all`."""
         if category is None:
-            rows = await self._readers.ask(_READ_ALL, bounded(after), bounded(limit))
+            rows = await self._readers.ask(READ_ALL, bounded(after), bounded(limit))
         else:
-            rows = await self._readers.ask(_READ_CATEGORY, bounded(after), bounded(limit), *encoded(category))
+            rows = await self._readers.ask(READ_CATEGORY, bounded(after), bounded(limit), *encoded(category))
         names: dict[int, tuple[StreamId, int]] = {}
-        page = page_of(_read_any(row, names) for row in rows)
+        page = page_of(read_any(row, names) for row in rows)
         self._rows_read += len(page)
         return page
 
@@ -215,7 +216,8 @@ def _read_reminder(category: str, row: Row) -> Reminder:
     return Reminder(stream=StreamId(category, id.decode()), name=name.decode(), due=due)
 
 
-def _read_any(row: Row, names: dict[int, tuple[StreamId, int]]) -> Recorded:
+def read_any(row: Row, names: dict[int, tuple[StreamId, int]]) -> Recorded:
+    """An event of those pages. `names`: of streams that were met, with where their checksums begin."""
     *event, category, id = row
     known = names.get(row[1])
     if known is None:

@@ -210,9 +210,10 @@ def connect_writer(
     return connection
 
 
-def connect_reader(path: Path, options: SqliteOptions) -> sqlite3.Connection:
-    """Open a connection that cannot write. Reads through it never wait for the writer, nor the writer for them."""
-    uri = f"{path.as_uri()}?mode=ro"
+def connect_reader(path: Path, options: SqliteOptions, *, immutable: bool = False) -> sqlite3.Connection:
+    """Open a connection that cannot write. Reads through it never wait for the writer, nor the writer for them.
+    `immutable`: nobody writes, and SQLite leaves nothing beside the file."""
+    uri = f"{path.as_uri()}?mode=ro{'&immutable=1' if immutable else ''}"
     try:
         connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_MS / 1000)
     except sqlite3.OperationalError as error:

@@ -18,6 +18,7 @@ from holdfast.actors.verify import ClassReplay, aggregates_in, replays_of
 from holdfast.journal.errors import HoldfastError
 from holdfast.journal.verify import Progress, Report, open_sources, verify
 
+from .cli_archive import archive_commands
 from .cli_check import check_command
 from .cli_report import as_json, show, shown, watched
 
@@ -86,6 +87,10 @@ def _classes_of(name: str) -> Sequence[type]:
     if not classes:
         raise click.UsageError(f"--module {name}: there is no aggregate class in it")
     return classes
+
+
+for each in archive_commands:
+    cli.add_command(each)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import pickle
 import pytest
 
 import holdfast.actors.errors
+import holdfast.journal.archive_errors
 import holdfast.journal.errors
 import holdfast.runtime.cluster
 import holdfast.runtime.errors
@@ -14,6 +15,7 @@ from holdfast.journal.errors import CorruptRecord, HoldfastError
 
 TREES = [
     holdfast.journal.errors,
+    holdfast.journal.archive_errors,
     holdfast.actors.errors,
     holdfast.runtime.errors,
     holdfast.runtime.model_errors,
