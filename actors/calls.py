@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from holdfast.journal.records import StoredReply
+from holdfast.journal.tracing import Served
 
 __all__ = ["Answer", "Call", "CallWire", "Kind", "Trace"]
 
@@ -46,11 +47,13 @@ class Call:
     """A command or query as its host holds it. `number` is the client's; `command_id` is the world's.
 
     `keyed`: the id is the caller's idempotency key. `maybe_executed`: an earlier attempt's outcome is unknown, so
-    the journal must be asked before running it. `deadline`: by the host's clock, in seconds.
+    the journal must be asked before running it. `arrived`, `deadline`: by the host's clock, in
+    seconds.
     """
 
     __slots__ = (
         "args",
+        "arrived",
         "checked",
         "command_id",
         "deadline",
@@ -81,11 +84,17 @@ class Call:
             trace,
         ) = wire
         self.trace = PLAIN if trace is None else trace
-        self.deadline = now + self.timeout_s
+        self.arrived, self.deadline = now, now + self.timeout_s
         self.resolve = resolve  # called once, with this call's outcome
         self.checked: object = None  # the activation that asked the journal about this call
         self.known: StoredReply | None = None  # what the journal answered then
         self.fingerprint = b""
+
+    def be_traced(self, category: str) -> None:
+        """From now until it is answered there is a span, which is the parent of all that follows from it."""
+        trace = self.trace
+        served = Served(category, self.id, self.method, trace.metadata, self.resolve)
+        self.resolve, self.trace = served, trace._replace(metadata=served.metadata)
 
     def __repr__(self) -> str:
         return f"<call {self.number} {self.id}.{self.method} {self.command_id}>"

@@ -18,10 +18,10 @@ A crash here loses nothing that was answered: what was held was never told to an
 
 import asyncio
 import enum
-import logging
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Protocol, TypeAlias
 
+from holdfast.journal import tracing
 from holdfast.journal.codec import CodecError
 from holdfast.journal.errors import (
     CorruptRecord,
@@ -35,16 +35,18 @@ from holdfast.journal.errors import (
 )
 from holdfast.journal.journal import Journal
 from holdfast.journal.records import Append, Appended, KeyedReply, Load, NewEvent, Snapshot, StoredReply, StreamId
+from holdfast.journal.subject import Log, Subject
 
 from .aggregate import Aggregate
 from .calls import Call, Kind
 from .counters import Counters
 from .definition import CommandSpec, Definition
-from .errors import CommandAborted, DeadlineExceeded, KeyReused, NotSerializable, UnknownCommand
+from .errors import CommandAborted, DeadlineExceeded, KeyReused, NotSerializable, Rejected, UnknownCommand
 from .fingerprint import fingerprint
 from .gate import RECORD_BYTES, Done, OutputGate
 from .hydrate import Hydrated
 from .limits import HostLimits
+from .meters import HostMeters
 from .permits import Permits
 from .snapshots import SnapshotWriter
 from .timers import TimerPlan
@@ -53,7 +55,7 @@ from .waking import Waking
 
 __all__ = ["Cell", "Phase", "Surroundings"]
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 Outcome: TypeAlias = Callable[[Call], tuple[Kind, Any]]
 
@@ -85,6 +87,8 @@ class Surroundings(Protocol):
     snapshots: SnapshotWriter
     permits: Permits
     counters: Counters
+    meters: HostMeters | None
+    awaiting: "dict[Cell, Unit]"
 
     def now(self) -> float:
         """The host's clock, in seconds."""
@@ -183,6 +187,16 @@ class Cell:
 
     def __repr__(self) -> str:
         return f"{self.stream.category}<{self.stream.id}@{self.version}>"
+
+    @property
+    def subject(self) -> Subject:
+        """What the log calls it."""
+        return Subject(self.stream.category, self.stream.id, version=self.version, host=self.host.owner)
+
+    @property
+    def task(self) -> "asyncio.Task[None] | None":
+        """What carries out its call, if that awaits."""
+        return self._worker if isinstance(self._worker, asyncio.Task) else None
 
     # -- the mailbox ---------------------------------------------------------------------------------------------
 
@@ -343,6 +357,7 @@ class Cell:
 
     def _begin(self, call: Call, unit: Unit) -> None:
         self._current = call
+        self.host.awaiting[self] = unit
         loop, remaining_s = asyncio.get_running_loop(), call.deadline - self.host.now()
         self._timer = loop.call_later(remaining_s, self._overdue, call)
         self._start(self._finish(call, unit))
@@ -397,6 +412,7 @@ class Cell:
     def _end_current(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self.host.awaiting.pop(self, None)
         self._current = self._timer = None
 
     def _context(self, call: Call) -> Context:
@@ -452,10 +468,10 @@ class Cell:
             replies = await self._find([c.command_id for c in calls if not c.keyed], keyed=False)
             keyed = await self._find([c.command_id for c in calls if c.keyed], keyed=True)
         except (JournalUnavailable, JournalBusy) as error:
-            log.warning("%r: cannot tell which commands are done: %s", self, error)
+            log.warning(self.subject, "cannot tell which commands are done: %s", error)
             self._empty_mailbox(lambda call: (Kind.AGAIN, call.maybe_executed))
         except Exception as error:
-            log.warning("%r: cannot tell which commands are done: %s", self, error)
+            log.warning(self.subject, "cannot tell which commands are done: %s", error)
             packed, asked = self.host.pack(error), set(calls)
             refused = [c for c in self.mailbox if c in asked]  # not those that were turned away meanwhile
             self.mailbox = [c for c in self.mailbox if c not in asked]
@@ -503,7 +519,12 @@ class Cell:
         if events or call.keyed:
             host.counters.events += len(events)
             self.version += len(events)
+            opens = gate.pending is None
             gate.add(call, events, size, self._keyed_reply(call, reply) if call.keyed else None, reply)
+            if opens and host.meters is not None and gate.pending is not None:
+                gate.pending.since = host.meters.now()
+            if tracing.tracer is not None and isinstance(call.resolve, tracing.Served):
+                call.resolve.has_run(self.version, len(events))
             if gate.in_flight is None:
                 host.has_pending(self)
         gate.hold(call, Kind.DONE, reply)
@@ -556,6 +577,7 @@ class Cell:
     def _failed(self, call: Call, unit: Unit, error: BaseException) -> None:
         """The command raised. If it had emitted, the state it leaves behind never was: read the journal again."""
         self.host.counters.failures += 1
+        self.host.counters.rejections += isinstance(error, Rejected)
         if not isinstance(error, Exception):
             error = CommandAborted(f"{self.name}.{call.method}", f"{type(error).__name__}: {error}")
         self.gate.hold(call, Kind.ERROR, self.host.pack(error))
@@ -589,6 +611,11 @@ class Cell:
             self._drop(answer)
 
     def _settle(self) -> None:
+        meters, ahead = self.host.meters, self.gate.in_flight
+        if meters is not None and ahead is not None:
+            meters.settled(ahead.commands, ahead.since)
+        if tracing.tracer is not None and ahead is not None:
+            tracing.durable(ahead.commands)
         self.gate.settle(remember=self._looked_up > 0 or self._worker is not None)
         if self._snapshot is not None:
             self._send_snapshot()
@@ -610,7 +637,7 @@ class Cell:
 
     def _drop(self, error: BaseException) -> None:
         """An append was not acknowledged: nothing that depends on it may be told to anybody."""
-        log.warning("%r: an append failed, reading the journal again: %s", self, error)
+        log.warning(self.subject, "an append failed, reading the journal again: %s", error)
         self.host.forget_timers(self)
         packed = self.host.pack(error) if isinstance(error, NOTHING_WRITTEN) else None
         self._forget_tentative(
@@ -669,10 +696,10 @@ class Cell:
         elif isinstance(outcome, Fenced):
             host.was_fenced(outcome)
         elif isinstance(outcome, JournalUnavailable | JournalBusy | asyncio.CancelledError):
-            log.warning("%r: cannot hydrate: %s", self, outcome)
+            log.warning(self.subject, "cannot hydrate: %s", outcome)
             self._give_up(lambda call: (Kind.AGAIN, call.maybe_executed))
         else:
-            log.warning("%r: cannot hydrate: %s", self, outcome)
+            log.warning(self.subject, "cannot hydrate: %s", outcome)
             told = outcome if isinstance(outcome, Exception) else CommandAborted(self.name, type(outcome).__name__)
             packed = host.pack(told)
             self._give_up(lambda call: (Kind.ERROR, packed))
@@ -696,7 +723,7 @@ class Cell:
     def _done_working(self, task: "asyncio.Task[None]") -> None:
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            log.error("%r: a bug in the cell", self, exc_info=error)
+            log.error(self.subject, "a bug in the cell", exc_info=error)
         if task is not self._worker:
             return  # released before, by itself or by others
         self._worker = None

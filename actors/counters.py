@@ -10,7 +10,8 @@ class Counters:
     """Each only ever grows, but `last_hydration_rows`: snapshot and event rows that the latest one read.
 
     `expired`: calls whose deadline passed before they were done. `replays`: calls answered with the reply of an
-    earlier copy. `recoveries`: times that tentative state was forgotten.
+    earlier copy. `recoveries`: times that tentative state was forgotten. `failures`: calls that raised; `rejections`:
+    those of them that raised a `Rejected`. `slow_commands`: that ran longer than their limit.
     """
 
     commands: int = 0
@@ -23,4 +24,6 @@ class Counters:
     passivations: int = 0
     queries: int = 0
     recoveries: int = 0
+    rejections: int = 0
     replays: int = 0
+    slow_commands: int = 0

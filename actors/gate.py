@@ -38,14 +38,16 @@ class Done:
 class Ahead:
     """What will be, or is, one append; and who waits for it. Emptied, and marked durable, when it is.
 
-    `commands`: those that it is made of, with their replies, in order."""
+    `commands`: those that it is made of, with their replies, in order. `since`: when the first of them had run, by the
+    host's clock, where that is measured."""
 
-    __slots__ = ("_done", "bytes", "commands", "durable", "events", "held", "keys")
+    __slots__ = ("_done", "bytes", "commands", "durable", "events", "held", "keys", "since")
 
     def __init__(self) -> None:
         self.events: list[NewEvent] = []
         self.keys: list[KeyedReply] = []
         self.bytes = 0
+        self.since = 0.0
         self.commands: list[tuple[Call, bytes]] = []
         self.held: list[tuple[Call, Kind, Any]] = []
         self.durable = False

@@ -9,7 +9,6 @@ Before this: the transport delivered a batch of calls. After this: their answers
 import asyncio
 import dataclasses
 import itertools
-import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -19,9 +18,11 @@ from typing import Any
 
 import msgspec
 
+from holdfast.journal import tracing
 from holdfast.journal.errors import Fenced, JournalError
 from holdfast.journal.journal import Journal
 from holdfast.journal.records import StreamId
+from holdfast.journal.subject import Log, Subject
 
 from .calls import Answer, Call, CallWire, Kind
 from .cell import Cell, Phase
@@ -30,15 +31,16 @@ from .counters import Counters
 from .definition import Definition
 from .errors import CallCycle, Overloaded
 from .limits import HostLimits
+from .meters import HostMeters
 from .permits import Permits
 from .session import Session
 from .snapshots import SnapshotWriter
 from .timers import RING, TimerPlan, Timers
-from .unit import Peers
+from .unit import Peers, Unit
 
 __all__ = ["Host", "HostStatistics"]
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 TIMER_TIMEOUT_S = 30.0
 """Seconds that a command which a timer sends may take, waiting included."""
@@ -70,6 +72,8 @@ class HostStatistics(msgspec.Struct, frozen=True, kw_only=True):
     snapshots: int
     appends: int
     append_batches: int
+    rejections: int = 0
+    slow_commands: int = 0
 
 
 class Host:
@@ -90,11 +94,12 @@ class Host:
         clock: Clock = MACHINE,
         on_gone: Callable[[], None] = lambda: None,
         exits_when_empty: bool = False,
+        meters: HostMeters | None = None,
     ) -> None:
         """`incarnation`: unique to this process's life of the name. `pack`: makes values ready for the way.
         `clock`: what timers go by, and the time of commands unless `wall`, in ns since 1970 UTC, says another.
         `on_gone`: called once, when this host must not serve any more. `exits_when_empty`: it is there for a single
-        aggregate, and ends when that leaves memory."""
+        aggregate, and ends when that leaves memory. `meters`: where it notes how long commands take; None: nowhere."""
         self.owner, self.incarnation, self.definition, self.journal = name, incarnation, definition, journal
         self.epoch = 0
         self.peers, self.limits, self.pack = peers, limits or HostLimits(), pack
@@ -102,7 +107,7 @@ class Host:
         self._now_us = clock.now_us if wall is None else lambda: wall() // 1000
         self._timers = Timers(clock, self._ring)
         self._rings = itertools.count(1)
-        self.counters = Counters()
+        self.counters, self.meters = Counters(), meters
         self.permits = Permits(self.limits.hydrations_max)
         self.snapshots = SnapshotWriter(
             journal, keep=definition.options.snapshots_kept, bytes_max=self.limits.snapshot_bytes_max
@@ -119,6 +124,7 @@ class Host:
         self._refusal: tuple[str, Any] = "", None  # the last thing that was full, and the error as it travels
         self._closing = False  # no new calls, what is under way finishes
         self._gone = False  # nothing at all
+        self.awaiting: dict[Cell, Unit] = {}  # what runs as a task, by its cell
         self._ending: asyncio.Task[None] | None = None  # kept, or it would be collected
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -135,6 +141,34 @@ class Host:
             return
         if self._sweeper is None:
             self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
+
+    @property
+    def subject(self) -> Subject:
+        """What the log calls it."""
+        return Subject("host", self.owner, epoch=self.epoch, live=self._live)
+
+    @property
+    def gone(self) -> bool:
+        """It serves nobody any more."""
+        return self._gone
+
+    @property
+    def live_count(self) -> int:
+        """Aggregates in memory, or on their way there."""
+        return self._live
+
+    @property
+    def unanswered(self) -> int:
+        """Calls that it has taken in and not answered."""
+        return sum(session.unanswered for session in self._sessions.values())
+
+    def holds(self, id: str) -> bool:
+        """Whether the aggregate is here."""
+        return id in self._cells
+
+    def was_slow(self) -> None:
+        """One more command that ran longer than its limit."""
+        self.counters.slow_commands += 1
 
     async def ping(self) -> None:
         """Answers if the host is there and its loop turns."""
@@ -157,11 +191,13 @@ class Host:
             return _moved(calls)
         if not is_its_turn:
             return []
-        room = self.limits.inbox_max - sum(s.unanswered for s in self._sessions.values())
+        room = self.limits.inbox_max - self.unanswered
         batch, now = session.opened(len(calls)), self.now()
         self._used_at = now
         for wire in calls:
             call = Call(wire, now, batch.resolve)
+            if tracing.tracer is not None:
+                call.be_traced(self.definition.category)
             if room > 0:
                 self._deliver(call)
                 room -= 1
@@ -211,7 +247,7 @@ class Host:
         def resolve(call: Call, kind: Kind, value: Any) -> None:
             answered()
             if kind is not Kind.DONE:
-                log.info("%r: the command of timer %r was not done: %s", cell, plan.name, kind.name)
+                log.info(cell.subject, "the command of timer %r was not done: %s", plan.name, kind.name)
 
         command_id = f"{self.incarnation}-timer-{next(self._rings)}"
         args = (plan.name, plan.command, plan.args, plan.kwargs)
@@ -255,7 +291,7 @@ class Host:
     def was_fenced(self, error: Fenced) -> None:
         """Another incarnation owns this name: answer everybody that this is not the place, and end."""
         if not self._gone:
-            log.warning("%r was fenced: %s", self, error)
+            log.warning(self.subject, "fenced: %s", error)
             self._leave()
 
     def wants_to_enter(self, cell: Cell) -> None:
@@ -375,7 +411,7 @@ class Host:
                     more = self.sweep()
                     await asyncio.sleep(0)  # others have a turn in between
             except Exception:  # the next one must come all the same
-                log.exception("%r: a bug in the sweep", self)
+                log.error(self.subject, "a bug in the sweep", exc_info=True)
 
     def sweep(self) -> bool:
         """Every so often: passivate what has been idle for long, drop sessions whose client is gone. Looks at no cell
@@ -418,7 +454,7 @@ class Host:
             name=self.owner,
             epoch=self.epoch,
             live=self._live,
-            calls=sum(s.unanswered for s in self._sessions.values()),
+            calls=self.unanswered,
             sessions=len(self._sessions),
             idle_s=self.now() - self._used_at,
             snapshots=self.snapshots.written,

@@ -20,6 +20,7 @@ class ClassKeywords(TypedDict, total=False):
     snapshot_version: int
     snapshot_on_passivate: bool
     idle_s: float | None
+    slow_command_s: float | None
     abstract: bool
 
 
@@ -34,6 +35,7 @@ class Options:
     state that the code of handlers, events and upcasters does not show, in a library that they call, say.
     `snapshot_on_passivate`: take one when leaving memory, if there are newer events.
     `idle_s`: seconds without a call after which it leaves memory; None: as the host says.
+    `slow_command_s`: seconds that a command may run before the watchdog reports it; None: as the runtime says.
     `abstract`: only a base for others; it cannot be used itself, and its events may be applied further down.
     """
 
@@ -43,6 +45,7 @@ class Options:
     snapshot_version: int = 1
     snapshot_on_passivate: bool = True
     idle_s: float | None = None
+    slow_command_s: float | None = None
     abstract: bool = False
 
     def derive(self, name: str, given: ClassKeywords) -> "Options":
@@ -67,9 +70,10 @@ class Options:
         for name in ("snapshot_on_passivate", "abstract"):
             if type(getattr(self, name)) is not bool:
                 raise ValueError(f"{name} is True or False, not {getattr(self, name)!r}")
-        idle_s: Any = self.idle_s
-        if idle_s is not None and (isinstance(idle_s, bool) or not isinstance(idle_s, int | float) or not idle_s > 0):
-            raise ValueError(f"idle_s is a number of seconds above 0, or None, not {idle_s!r}")
+        for name in ("idle_s", "slow_command_s"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
+                raise ValueError(f"{name} is a number of seconds above 0, or None, not {value!r}")
 
 
 def _check_category(category: Any) -> None:

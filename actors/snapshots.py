@@ -6,18 +6,18 @@ in a bare `list`, say) is left to replay, and told once per type.
 """
 
 import asyncio
-import logging
 from itertools import islice
 
 from holdfast.journal.journal import Journal
 from holdfast.journal.records import Snapshot, StreamId
+from holdfast.journal.subject import Log, Subject
 
 from .aggregate import Aggregate
 from .definition import Definition
 
 __all__ = ["SnapshotWriter", "take"]
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 BATCH_MAX, BATCH_BYTES_MAX = 100, 8 << 20
 
@@ -65,8 +65,8 @@ class SnapshotWriter:
         try:
             return take(definition, stream, instance, version)
         except Exception as error:
-            level = logging.DEBUG if self._warned else logging.WARNING
-            log.log(level, "%s@%d: no snapshot, here and wherever the same holds: %s", stream, version, error)
+            tell = log.debug if self._warned else log.warning
+            tell(Subject(*stream, version=version), "no snapshot, here and wherever the same holds: %s", error)
             self._warned = True
             return None
 
@@ -74,7 +74,8 @@ class SnapshotWriter:
         """Queue a snapshot whose version is durable."""
         size, older = len(snapshot.payload), self._waiting.get(snapshot.stream)
         if size > self._bytes_max:
-            log.warning("%s@%d: no snapshot, its %d bytes are too many", snapshot.stream, snapshot.version, size)
+            subject = Subject(*snapshot.stream, version=snapshot.version)
+            log.warning(subject, "no snapshot, its %d bytes are too many", size)
             return
         if older is not None:
             size -= len(older.payload)
@@ -108,7 +109,7 @@ class SnapshotWriter:
                 await self._journal.save_snapshots(batch, keep=self._keep)
                 self.written += len(batch)
             except Exception as error:
-                log.info("%d snapshots were not written: %s", len(batch), error)
+                log.info(Subject(batch[0].stream.category), "%d snapshots were not written: %s", len(batch), error)
             finally:
                 self._over += len(batch)
                 self._progress.set()

@@ -8,11 +8,12 @@ read again because an append failed. What must happen in any case is a reminder 
 A host keeps the timers of all its cells in one table: an aggregate without timers has nothing there.
 """
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+
+from holdfast.journal.subject import Log, Subject
 
 from .clock import Clock, Timed
 from .errors import Rejected
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RING", "TimerPlan", "Timers", "holdfast_ring", "timer_planned"]
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 RING = "holdfast_ring"
 
@@ -149,8 +150,13 @@ async def holdfast_ring(aggregate: "Aggregate", name: str, command: str, args: A
         if spec.is_async:
             await result
     except Rejected as error:
-        log.info("%r: timer %r was rejected: %s", aggregate, name, error)
+        log.info(_subject(aggregate), "timer %r was rejected: %s", name, error)
         raise
     except Exception:
-        log.warning("%r: timer %r failed", aggregate, name, exc_info=True)
+        log.warning(_subject(aggregate), "timer %r failed", name, exc_info=True)
         raise
+
+
+def _subject(aggregate: "Aggregate") -> Subject:
+    unit: Unit = aggregate.__dict__["_unit"]
+    return Subject(unit.definition.category, aggregate.id, version=aggregate.version)

@@ -12,6 +12,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from holdfast.journal import tracing
 from holdfast.journal.codec import CodecError
 
 from .context import Context
@@ -70,7 +71,11 @@ class Unit:
         state = self.instance.__dict__
         state["_unit"] = self
         try:
-            result = command.function(self.instance, *args, **kwargs)
+            if tracing.tracer is None:
+                result = command.function(self.instance, *args, **kwargs)
+            else:
+                with tracing.within(self.context.metadata):
+                    result = command.function(self.instance, *args, **kwargs)
         finally:
             state["_unit"] = None
         if self._broken is not None:
@@ -83,7 +88,8 @@ class Unit:
         state["_unit"] = self
         outer = CALLER.set(self)  # in the tasks that it starts as well
         try:
-            result = await coroutine
+            with tracing.within(self.context.metadata):
+                result = await coroutine
         finally:
             CALLER.reset(outer)
             if state["_unit"] is self:

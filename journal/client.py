@@ -67,6 +67,7 @@ class JournalClient:
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._link, self._patience_s, self._jitter, self._pause = link, patience_s, jitter, pause
+        self.retries = 0  # requests sent again, since nothing had answered or too much waited
         # Two batches in flight keep the disk busy while the next one gathers; more only make them smaller.
         self._appends: Batcher[Append, Appended] = Batcher(
             "append", self._send_appends, in_flight_max=in_flight_max, batch_max=batch_max
@@ -95,6 +96,11 @@ class JournalClient:
     def append_batches(self) -> int:
         """Requests that carried them."""
         return self._appends.batches
+
+    @property
+    def waiting(self) -> int:
+        """Appends that wait to be sent."""
+        return len(self._appends)
 
     def append(self, append: Append, size: int = 0) -> "asyncio.Future[Appended]":
         """Append, together with whatever else waits. The future raises that append's own `JournalError`."""
@@ -238,6 +244,7 @@ class JournalClient:
             except (JournalFailed, JournalOpenError) as error:
                 # It says that nothing was written; that is true of this try, not of those that were lost.
                 raise (_unknown(error) if lost else error) from None
+            self.retries += 1
             await self._pause(pause_s * (0.5 + self._jitter()))
             pause_s = min(pause_s * 2, RETRY_MOST_S)
 

@@ -7,7 +7,6 @@ the server, and of the standbys that the server awaits: see `postgres_session.py
 The server must be reached directly, or through a pooler that gives each client a session of its own.
 """
 
-import logging
 from collections.abc import Sequence
 
 from .errors import JournalError, JournalUnavailable
@@ -31,10 +30,11 @@ from .records import (
     StreamId,
 )
 from .store import Store
+from .subject import Log, Subject
 
 __all__ = ["PostgresStore"]
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 
 class PostgresStore(Store):
@@ -77,7 +77,7 @@ class PostgresStore(Store):
             await writer.close()
             raise
         self._opened = writer, reader
-        log.info("%s is open for writing", self._name)
+        log.info(Subject("journal", self._name), "open for writing")
 
     async def close(self) -> None:
         if self._opened is not None:

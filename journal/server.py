@@ -6,12 +6,18 @@ All appends that wait while a transaction is under way become the next transacti
 Before this: a request arrived over the transport. After this: what was reported as appended is durable.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import accumulate, chain
+from typing import Any
 
+from . import tracing
 from .admission import check_epoch, check_ids, check_name, check_position, check_request, check_stream, refusal
 from .batcher import Batcher
+from .codec import CodecError, decode_plain
 from .errors import JournalError, JournalUnavailable
+from .meters import JournalMeters
 from .records import (
     Append,
     Appended,
@@ -33,10 +39,19 @@ __all__ = ["JournalServer"]
 class JournalServer:
     """Serves one `Store`. Start it before use; stop it to flush what waits and release the store."""
 
-    def __init__(self, store: Store, *, commit_max: int = 4000, waiting_bytes_max: int = 256 << 20) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        commit_max: int = 4000,
+        waiting_bytes_max: int = 256 << 20,
+        meters: JournalMeters | None = None,
+        name: str = "0",
+    ) -> None:
         """`commit_max`: requests (each a host's batch) in one transaction; `waiting_bytes_max`: bytes of
-        appends waiting for the disk, beyond which requests get `JournalBusy`."""
-        self.store = store
+        appends waiting for the disk, beyond which requests get `JournalBusy`. `meters`: where it notes how long
+        commits take; None: nowhere. `name`: of its partition, in traces."""
+        self.store, self.meters, self._name = store, meters, name
         self._stopping = False
         self._tail = Tail(store)
         self._commits: Batcher[list[Append], list[Appended | JournalError]] = Batcher(
@@ -63,6 +78,11 @@ class JournalServer:
         await self._commits.drain()
         await self.store.close()
 
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for the disk."""
+        return len(self._commits)
+
     async def ping(self) -> None:
         """Answers if the server is there and its loop turns."""
 
@@ -82,7 +102,10 @@ class JournalServer:
     async def load(self, wire: bytes) -> bytes:
         """A batch of `Load`s in, a batch of results out, in order."""
         check_request(wire)
-        return encode_results(await self.store.load(decode_loads(wire)))
+        results = await self.store.load(decode_loads(wire))
+        if self.meters is not None:
+            self.meters.looked_at(results)
+        return encode_results(results)
 
     async def claim(self, owner: str, incarnation: str, epoch: int = 0) -> int:
         """See `Store.claim`."""
@@ -197,11 +220,26 @@ class JournalServer:
     async def _commit(self, requests: list[list[Append]]) -> list[list[Appended | JournalError]]:
         """One transaction for all that waits; the results are handed back request by request."""
         batch = list(chain.from_iterable(requests))
+        started = time.perf_counter()
         try:
-            results = await self.store.append(batch)
+            if tracing.tracer is None:
+                results = await self.store.append(batch)
+            else:
+                with tracing.commit(_metadata_of(batch), len(batch), self._name):
+                    results = await self.store.append(batch)
         except BaseException:
             self._tail.lost_touch()  # it may have been written all the same
             raise
         self._tail.grew(batch, results)
+        if self.meters is not None:
+            self.meters.committed(results, time.perf_counter() - started)
         starts = accumulate(map(len, requests), initial=0)
         return [results[start : start + len(request)] for start, request in zip(starts, requests, strict=False)]
+
+
+def _metadata_of(batch: Sequence[Append]) -> Iterator[Mapping[str, Any]]:
+    """What the caller added to the first command of each append, where that is more than nothing."""
+    for append in batch:
+        if append.events and append.events[0].metadata:
+            with suppress(CodecError):
+                yield decode_plain(append.events[0].metadata).get("metadata", {})

@@ -18,6 +18,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 import aiosqlite
 
 from .errors import JournalError, JournalLocked, JournalOpenError, JournalReadOnly, JournalUnavailable
+from .histogram import Histogram
 from .partition import WHOLE, Partition
 from .records import (
     Append,
@@ -258,6 +259,10 @@ class SqliteStore(Store):
             fenced=writer.fenced + reader.fenced,
             conflicts=writer.conflicts,
         )
+
+    @property
+    def flushes(self) -> Histogram | None:
+        return None if self._opened is None else self._opened[1].flushes
 
     def _writer(self) -> tuple[_Thread, SqliteWriter]:
         if self._opened is None:

@@ -7,11 +7,13 @@ over them; if that fails as well, the answer is "unknown".
 """
 
 import sqlite3
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from struct import error as StructError
 
 from .errors import JournalError, JournalFailed, JournalFull, JournalOpenError, JournalUnavailable
+from .histogram import SECONDS, Histogram
 
 __all__ = ["UNWRITABLE", "Transactions", "failed", "is_rotten"]
 
@@ -66,6 +68,7 @@ class Transactions:
         self.connection = connection
         self._reconnect, self._check = reconnect, check
         self._lost = False
+        self.flushes = Histogram(SECONDS)  # of COMMITs, which flush to the disk
 
     @contextmanager
     def begin(self) -> Generator[sqlite3.Connection, None, None]:
@@ -99,6 +102,7 @@ class Transactions:
             self._lost = False
 
     def _commit(self) -> None:
+        started = time.perf_counter()
         try:
             self.connection.execute("COMMIT")
         except sqlite3.Error as error:
@@ -106,6 +110,7 @@ class Transactions:
             if self._lost and not self._is_settled():
                 raise JournalUnavailable(f"the commit failed, and so did the check after it: {error}") from error
             raise failed(error) from error
+        self.flushes.observe(time.perf_counter() - started)
 
     def _is_settled(self) -> bool:
         """Write over what the failed COMMIT may have left: commit `user_version`, set to what it is."""

@@ -28,6 +28,7 @@ from .errors import (
     Unstorable,
     VersionConflict,
 )
+from .histogram import Histogram
 from .pages import NUMBER_MAX
 from .records import Append, Appended, Checkpoint, KeyedReply, Registration, Snapshot, StreamId
 from .reminders import REMINDER_TYPES, change_of
@@ -105,6 +106,11 @@ class SqliteWriter:
         self._reminders: dict[tuple[int, str], tuple[int | None, int]] = {}  # stream, name: due, category; the newest
         self._written = 0  # appends gathered in this transaction
         self.appends = self.commits = self.fenced = self.conflicts = 0
+
+    @property
+    def flushes(self) -> Histogram:
+        """How many seconds its flushes to the disk took."""
+        return self._transactions.flushes
 
     # Group commit
 

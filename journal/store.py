@@ -42,6 +42,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from .errors import JournalError
+from .histogram import Histogram
 from .records import (
     Append,
     Appended,
@@ -62,6 +63,11 @@ __all__ = ["Store"]
 
 class Store(ABC):
     """Where one journal keeps its events. Used by one event loop; methods may be called concurrently."""
+
+    @property
+    def flushes(self) -> Histogram | None:
+        """How many seconds its flushes to the disk took; None where they are not its own to make."""
+        return None
 
     @abstractmethod
     async def open(self) -> None:

@@ -14,7 +14,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,10 +24,12 @@ import ray.cloudpickle as cloudpickle
 import ray.exceptions
 import ray.experimental.internal_kv as internal_kv
 import ray.util
+import ray.util.metrics
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from holdfast.actors.aggregate import Aggregate
 from holdfast.journal.errors import HoldfastError
+from holdfast.journal.subject import Log, Subject
 
 from .answers import Answers
 from .cluster import JOURNAL, FollowerSpec, HostSpec, JournalSpec, PeerGone, WireError, incarnation, journal_name
@@ -37,6 +39,8 @@ from .directory import Directory
 from .dispatcher import Dispatcher
 from .errors import HostUnavailable, RuntimeClosed
 from .follower_resident import FollowerResident
+from .metric_table import METRICS
+from .metrics import Sample, summed
 from .packing import Packer
 from .placement import Placements
 from .ref import Gate
@@ -45,9 +49,9 @@ from .spares import Spare, Spares
 from .watch import watched
 from .whereabouts import Node, Start, Whereabouts
 
-__all__ = ["Leave", "RayCluster", "RayHome", "RayPeer", "Stay"]
+__all__ = ["Leave", "RayCluster", "RayHome", "RayPeer", "Stay", "put"]
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 HOST = "host:"
 FOLLOWER = "follower:"
@@ -194,7 +198,7 @@ class RayCluster:
         start = await self._whereabouts.start_of(partition)
         spec, options = start.spec, _options(start)
         try:
-            return await self._start(journal_name(partition), lambda end: JournalResident(spec, partition), options)
+            return await self._start(journal_name(partition), _journal_maker(spec, partition), options)
         except HoldfastError:
             self._whereabouts.failed(partition)
             raise
@@ -223,8 +227,9 @@ class RayCluster:
             cluster = RayCluster(spec.journal, may_start_journal=False)
             home = RayHome(spec.journal, spec.placements, spec.config)
             Collector().start()
+            spec.config.sight.begin()
             gone = partial(_leave_and_end, namespace, spec.owner, actor, end) if actor else end
-            return HostResident(spec, cluster, home=home, pack=_packer.pack, on_gone=gone)
+            return HostResident(spec, cluster, home=home, pack=_packer.pack, on_gone=gone, put=put)
 
         return make
 
@@ -243,7 +248,7 @@ class RayCluster:
             await self.kill(peer)
             raise HostUnavailable(spec.owner, f"it cannot be sent there: {error.problem}") from None
         except (PeerGone, ray.exceptions.RayError) as error:
-            log.info("%s could not be adopted: %s", spare.name, error)
+            log.info(Subject("spare", spare.name), "could not be adopted: %s", error)
             await self.kill(peer)
             return None
         except BaseException:  # noted, and no host: its keeper would renew its lease for ever
@@ -298,7 +303,7 @@ class RayCluster:
 
     async def kill(self, peer: Any, *, for_good: bool = False) -> None:
         """End a resident at once. The journal's actor starts again unless `for_good`; a host's name is free."""
-        log.info("%s is ended", peer.name)
+        log.info(Subject("resident", peer.name), "ended")
         with contextlib.suppress(PeerGone, ray.exceptions.RayError, ValueError):
             _check_joined()
             await asyncio.to_thread(ray.kill, peer.handle, no_restart=for_good or not peer.restarts)
@@ -321,8 +326,9 @@ class RayCluster:
             cluster = RayCluster(journal, may_start_journal=False)
             home = RayHome(journal, spec.placements, spec.config)
             Collector().start()
+            spec.config.sight.begin()
             # Not by way of Ray: under this name a successor may live already, which that would end.
-            return FollowerResident(spec, cluster, home=home, on_gone=partial(_end_process, END_AFTER_S))
+            return FollowerResident(spec, cluster, home=home, on_gone=partial(_end_process, END_AFTER_S), put=put)
 
         return await self._start(FOLLOWER + spec.name, make, {"max_restarts": -1})
 
@@ -381,6 +387,59 @@ class RayCluster:
             return _peer(name, await asyncio.to_thread(_create, blob, options))
         except (ray.exceptions.RayError, ValueError) as error:
             raise PeerGone(_plain(name), _first_line(error)) from None
+
+
+def _journal_maker(spec: JournalSpec, partition: int) -> Make:
+    def make(end: Callable[[], None]) -> Resident:
+        spec.sight.begin()
+        return JournalResident(spec, partition, put=put)
+
+    return make
+
+
+class _Series:
+    """What this process has handed to Ray, by name. Ray adds the labels that tell processes apart.
+
+    A histogram goes as what Prometheus makes of one, `_bucket`, `_sum` and `_count`: values that only grow. Ray's own
+    would have to be told each single observation."""
+
+    def __init__(self) -> None:
+        self._metrics: dict[str, Any] = {}
+        self._counted: dict[Sample, float] = {}
+        self._lock = threading.Lock()
+
+    def put(self, samples: Sequence[Sample]) -> None:
+        """Hand on what is new."""
+        with self._lock:
+            for sample in summed(samples):
+                self._put(sample)
+
+    def _put(self, sample: Sample) -> None:
+        counts, tags = METRICS[sample.metric].sort == "counter", dict(sample.labels)
+        metric = self._metrics.get(sample.name)
+        if metric is None:
+            make: Any = ray.util.metrics.Counter if counts else ray.util.metrics.Gauge
+            metric = self._metrics[sample.name] = make(sample.name, METRICS[sample.metric].says, tuple(tags))
+        if not counts:
+            metric.set(sample.value, tags)
+            return
+        series = sample._replace(value=0)
+        before = self._counted.get(series)
+        if before is None:
+            metric._record(0, tags)  # `inc` takes no 0, and of what was never there, nobody sees the first increase
+        more = sample.value - (before or 0)
+        self._counted[series] = sample.value
+        if more:
+            metric.inc(more if more > 0 else sample.value, tags)  # below: what counts has begun anew
+
+
+_series = _Series()
+
+
+def put(samples: Sequence[Sample]) -> None:
+    """Hand samples to Ray, which hands them to Prometheus. Nothing where this process has left its cluster."""
+    if ray.is_initialized():
+        _series.put(samples)
 
 
 class _Notes:

@@ -197,6 +197,10 @@ class BlockingRuntime:
         """Run a coroutine in the event loop of this runtime, and wait for it: to advance its clock, say."""
         return self._loop.wait(work)
 
+    def metrics(self) -> Any:
+        """See `Runtime.metrics`."""
+        return self._loop.wait(self._runtime.metrics())
+
     def close(self) -> None:
         """See `Runtime.close`."""
         if not self._closed:

@@ -15,6 +15,7 @@ from holdfast.journal.errors import HoldfastError
 
 from .config import Config
 from .placement import Placements
+from .sight import Sight
 
 __all__ = [
     "JOURNAL",
@@ -69,6 +70,7 @@ class JournalSpec:
     url: str = field(repr=False)
     volatile: bool  # its events live in its process only: it must not be restarted as if nothing had been
     partitions: int = 1  # each lives, and is found, by itself
+    sight: Sight = field(default_factory=Sight)
 
     @property
     def mark(self) -> str:

@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 
 from holdfast.actors.limits import HostLimits
 
+from .logs import LEVELS
+from .sight import Sight
+
 __all__ = ["Config"]
 
 
@@ -29,6 +32,15 @@ class Config:
       many are due at once, a smaller number leaves more of the cluster to other callers.
     - `reminders_in_flight_max`: reminders of one type that are being fired at once.
     - `link_idle_s`: silence after which this process forgets its line to a host.
+    - `metrics`: whether hosts and journals time their batches, and all processes hand on what they count
+      (docs/metrics.md).
+    - `metrics_every_s`: how often they hand it on.
+    - `slow_command_s`: how long a command may run before the watchdog reports it, with its stack, once (docs/sight.md).
+      A class may set its own. None: no watchdog.
+    - `tracing`: True has this process make OpenTelemetry spans by the provider that it has set up; `"module:function"`
+      has every process of this runtime call that first, to set one up (docs/sight.md).
+    - `log_level`, `log_json`: how the processes that this runtime starts log, by `holdfast.runtime.logs.configure`; by
+      default Python's own way. The calling process is left alone.
     - `host`: the bounds of each host that this runtime starts.
     """
 
@@ -46,13 +58,36 @@ class Config:
     reminders_rate_max: int = 2000
     reminders_in_flight_max: int = 200
     link_idle_s: float = 60.0
+    metrics: bool = True
+    metrics_every_s: float = 5.0
+    slow_command_s: float | None = 5.0
+    tracing: bool | str = False
+    log_level: str | None = None
+    log_json: bool = False
     host: HostLimits = field(default_factory=HostLimits)
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
+            if isinstance(value, bool):
+                continue
             if name == "spare_hosts":
                 if value < 0:
                     raise ValueError(f"{name} must be 0 or more, got {value!r}")
             elif isinstance(value, int | float) and not value > 0:
                 raise ValueError(f"{name} must be above 0, got {value!r}")
+        if self.log_level is not None and self.log_level not in LEVELS:
+            raise ValueError(f"log_level is one of {', '.join(LEVELS)}, or None, not {self.log_level!r}")
+        if isinstance(self.tracing, str) and not all(self.tracing.partition(":")):
+            raise ValueError(f'tracing is True, False, or "module:function", not {self.tracing!r}')
+
+    @property
+    def sight(self) -> Sight:
+        """What each process of the runtime is told of being looked at."""
+        return Sight(
+            metrics=self.metrics,
+            metrics_every_s=self.metrics_every_s,
+            tracing=self.tracing,
+            log_level=self.log_level,
+            log_json=self.log_json,
+        )

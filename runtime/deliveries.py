@@ -10,7 +10,6 @@ Before this: the follower has its checkpoint. After this: the reaction's policy 
 """
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from holdfast.actors.recorded import RecordedEvent
 from holdfast.journal.errors import HoldfastError
 from holdfast.journal.positions import Positions
 from holdfast.journal.records import Checkpoint, Recorded
+from holdfast.journal.subject import Log
 
 from .dead_letters import DeadLetters, NoSuchLetter, problem_of
 from .errors import HostUnavailable, RuntimeClosed
@@ -35,7 +35,7 @@ from .ref import target
 
 __all__ = ["Deliveries", "Pause"]
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 Pause: TypeAlias = Callable[[float], Awaitable[None]]
 
@@ -229,7 +229,7 @@ class Deliveries:
             problem=problem_of(error),
             attempts=failures,
         )
-        log.error("%s sets an event aside: %s", self._name, letter, exc_info=error)
+        log.error(self._desk.subject, "an event is set aside: %s", letter, exc_info=error)
         await self.letters.set_aside(letter)
 
     def _target_of(self, delivery: Delivery) -> str:
@@ -239,7 +239,7 @@ class Deliveries:
             return ""
 
     def _note(self, error: Exception, *, first: bool) -> None:
-        log.info("%s: a delivery has failed: %s", self._name, problem_of(error))
+        log.info(self._desk.subject, "a delivery has failed: %s", problem_of(error))
         self._mark_trouble(int(first))
         self._progress.errors += 1
         self._progress.problem = problem_of(error)

@@ -7,7 +7,6 @@ hosts, and that a dedicated placement stays within its bound.
 
 import asyncio
 import itertools
-import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -22,8 +21,10 @@ from holdfast.actors.definition import CommandSpec, Definition, definition_of
 from holdfast.actors.derived import derived_id
 from holdfast.actors.host import HostStatistics
 from holdfast.actors.unit import CALLER, Unit
+from holdfast.journal import tracing
 from holdfast.journal.errors import HoldfastError
 from holdfast.journal.journal import Journal
+from holdfast.journal.subject import Log, Subject
 
 from .cluster import Cluster, HostSpec, JournalSpec, Peer, PeerGone, incarnation
 from .config import Config
@@ -35,7 +36,7 @@ from .watch import watched
 
 __all__ = ["Dispatcher", "Target"]
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 POLL_FIRST_S, POLL_MOST_S = 0.02, 0.2
 
@@ -83,6 +84,7 @@ class Dispatcher:
         self._may_start = asyncio.Semaphore(config.starting_max)
         self._id_prefix, self._ids = incarnation(), itertools.count(1)
         self._closed = False
+        self._retries = 0  # of lines that are forgotten
         self._sweeper: asyncio.Task[None] | None = None
 
     def line(self, target: Target) -> Link:
@@ -106,12 +108,30 @@ class Dispatcher:
         """Send one command or query over the line of its aggregate and return its answer. Raises what it raises,
         `DeadlineExceeded`, `Overloaded`, `RuntimeClosed`, and whatever keeps its host from starting."""
         line.check_room()  # before anything is made for the call: under overload most are refused
-        kind, value = await line.call(self._pending(target, command, args, kwargs))
+        pending = self._pending(target, command, args, kwargs)
+        if tracing.tracer is not None:
+            return await self._traced(target, line, command, pending)
+        return await self._ask(line, command, pending)
+
+    async def _ask(self, line: Link, command: CommandSpec, pending: Pending) -> Any:
+        kind, value = await line.call(pending)
         if kind is Kind.DONE:
             return command.reply.decode(value)
         answer = self.cluster.unpack(value)
         if kind is Kind.ERROR:
             raise answer
+        return answer
+
+    async def _traced(self, target: Target, line: Link, command: CommandSpec, pending: Pending) -> Any:
+        trace = pending.trace or Trace()
+        asked = tracing.Asked(target.category, target.id, command.name, trace.metadata)
+        pending.trace = trace._replace(metadata=asked.metadata)
+        try:
+            answer = await self._ask(line, command, pending)
+        except BaseException as error:
+            asked.done(error)
+            raise
+        asked.done()
         return answer
 
     async def register(self, definition: Definition) -> None:
@@ -161,6 +181,16 @@ class Dispatcher:
             link.close()
         for task in self._recorded.values():
             task.cancel()
+
+    @property
+    def retries(self) -> int:
+        """Calls sent again."""
+        return self._retries + sum(link.retries for link in self._links.values())
+
+    @property
+    def callers(self) -> int:
+        """How many in this process wait for an answer."""
+        return sum(link.callers for link in self._links.values())
 
     def known(self, category: str) -> Definition | None:
         """The definition of a category, if it was used here."""
@@ -221,6 +251,7 @@ class Dispatcher:
             for key, link in list(self._links.items()):
                 if link.idle and link.used_at < silent_since:
                     link.forget()
+                    self._retries += link.retries
                     del self._links[key]
 
     # -- hosts ---------------------------------------------------------------------------------------------------
@@ -252,11 +283,11 @@ class Dispatcher:
         )
         peer, running = await self._running(spec, placement)
         if self._leads and running != definition.code and await self._is_current(definition, placement):
-            log.info("%s runs other code than this runtime: it is replaced", owner)
+            log.info(Subject("host", owner), "runs other code than this runtime: it is replaced")
             await self._retire(peer)
             peer, running = await self._running(spec, placement)
             if running != definition.code:
-                log.warning("%s: its process imports other code than this one; it is used as it is", owner)
+                log.warning(Subject("host", owner), "its process imports other code than this one; it is used as it is")
         return peer
 
     async def _running(self, spec: HostSpec, placement: Placement) -> tuple[Peer, str]:
@@ -343,7 +374,7 @@ class Dispatcher:
         try:
             await watched(peer, self.config, "retire")
         except HoldfastError as error:
-            log.info("%s cannot retire: %s", peer.name, error)
+            log.info(Subject("host", peer.name), "cannot retire: %s", error)
             await self.cluster.kill(peer)
         give_up = asyncio.get_running_loop().time() + self.config.paused_s
         while await self.cluster.find_host(peer.name) == peer:

@@ -31,6 +31,7 @@ from holdfast.journal.client import JournalClient
 from holdfast.journal.errors import HoldfastError
 from holdfast.journal.positions import Positions
 from holdfast.journal.records import Followed
+from holdfast.journal.subject import Subject
 
 from .ref import Gate
 
@@ -195,6 +196,11 @@ class Desk:
     gate: Gate
     progress: Progress
     page: int = 1000
+
+    @property
+    def subject(self) -> Subject:
+        """What the log calls the follower."""
+        return Subject("follower", self.owner.removeprefix("follower:"), epoch=self.epoch)
 
 
 class Follower(ABC):

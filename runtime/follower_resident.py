@@ -6,7 +6,6 @@ Before this: a cluster has started the process. After this: the follower's name 
 """
 
 import asyncio
-import logging
 import random
 import time
 from collections.abc import Callable
@@ -14,16 +13,18 @@ from typing import Any
 
 from holdfast.journal.errors import Fenced
 from holdfast.journal.positions import Positions
+from holdfast.journal.subject import Log, Subject
 
 from .cluster import Cluster, FollowerSpec, incarnation
 from .dispatcher import Dispatcher
 from .follower import Desk, Follower, FollowerPhase, FollowerStatistics, FollowerStopped, Progress, statistics_of
+from .metrics import Put, Sample, Sampler, of_follower, of_process
 from .ref import Gate, Home
 from .resident import Resident, journal_over, ways_to
 
 __all__ = ["FollowerResident"]
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 AGAIN_FIRST_S, AGAIN_MOST_S = 0.1, 30.0
 
@@ -32,7 +33,7 @@ class FollowerResident(Resident):
     """One follower, in a process or an event loop of its own choosing."""
 
     starts_itself = True
-    methods = frozenset({"ask", "hello", "ping", "probe", "reached", "retire", "statistics"})
+    methods = frozenset({"ask", "hello", "metrics", "ping", "probe", "reached", "retire", "statistics"})
 
     def __init__(
         self,
@@ -43,8 +44,12 @@ class FollowerResident(Resident):
         on_gone: Callable[[], None],
         now: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
+        put: Put | None = None,
     ) -> None:
-        """`on_gone`: ends this resident's process. `now`: its clock, in seconds."""
+        """`on_gone`: ends this resident's process. `now`: its clock, in seconds. `put`: takes what it has counted,
+        every so often."""
+        sight = spec.config.sight
+        self._sampler = None if put is None or not sight.metrics else Sampler(self._samples, put, sight.metrics_every_s)
         self._spec, self._on_gone, self._now, self._jitter = spec, on_gone, now, jitter
         self._journal = journal_over(ways_to(cluster, spec.journal, spec.config), spec.config)
         self._dispatcher = Dispatcher(
@@ -61,6 +66,10 @@ class FollowerResident(Resident):
         return f"<follower {self._spec.name} epoch {self._epoch}, {self._progress.phase}>"
 
     @property
+    def _subject(self) -> Subject:
+        return Subject("follower", self._spec.name, epoch=self._epoch, kind=self._follower.kind)
+
+    @property
     def target(self) -> "FollowerResident":
         return self
 
@@ -71,8 +80,12 @@ class FollowerResident(Resident):
     async def start(self) -> None:
         self._gate.open()
         self._running = asyncio.get_running_loop().create_task(self._live())
+        if self._sampler is not None:
+            self._sampler.start()
 
     async def stop(self) -> None:
+        if self._sampler is not None:
+            self._sampler.stop()
         running, self._running = self._running, None
         if running is not None:
             running.cancel()
@@ -92,7 +105,17 @@ class FollowerResident(Resident):
 
     async def statistics(self) -> FollowerStatistics:
         """How it does."""
+        return self._statistics()
+
+    async def metrics(self) -> list[Sample]:
+        """What it has counted."""
+        return self._samples()
+
+    def _statistics(self) -> FollowerStatistics:
         return statistics_of(self._spec.name, self._follower.kind, self._epoch, self._progress)
+
+    def _samples(self) -> list[Sample]:
+        return [*of_follower(self._statistics()), *of_process(self._dispatcher, self._journal)]
 
     async def reached(self, positions: Positions, wait_s: float) -> bool:
         """Whether it is done with everything up to there, within so long. Raises `FollowerStopped`."""
@@ -121,11 +144,11 @@ class FollowerResident(Resident):
             try:
                 await self._run()
             except FollowerStopped as error:
-                log.error("%s", error)
+                log.error(self._subject, "stopped: %s", error.problem)
                 self._progress.turn(FollowerPhase.STOPPED, error.problem)
                 return
             except Fenced as error:
-                log.warning("%r was fenced: %s", self, error)
+                log.warning(self._subject, "fenced: %s", error)
                 # It has a successor, so whoever waits is not told that it has stopped, but that this life of it ended.
                 self._progress.turn(FollowerPhase.RETRYING, str(error))
                 self._on_gone()
@@ -157,5 +180,5 @@ class FollowerResident(Resident):
         self._progress.errors += 1
         self._progress.retries += 1
         problem = f"{type(error).__name__}: {error}"
-        log.warning("%r failed, and is run again from its checkpoint: %s", self, problem, exc_info=error)
+        log.warning(self._subject, "failed, and is run again from its checkpoint: %s", problem, exc_info=error)
         self._progress.turn(FollowerPhase.RETRYING, problem)

@@ -5,7 +5,6 @@ some looks after them: what has died is started again, what does not turn any mo
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from contextvars import Context
@@ -14,6 +13,7 @@ from typing import Any
 from holdfast.actors.errors import DeadlineExceeded
 from holdfast.journal.errors import HoldfastError
 from holdfast.journal.positions import Positions
+from holdfast.journal.subject import Log, Subject
 
 from .cluster import Cluster, FollowerSpec, JournalSpec, Peer, PeerGone
 from .config import Config
@@ -24,7 +24,7 @@ from .watch import watched
 
 __all__ = ["Followers"]
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 ASK_AGAIN_S = 0.05
 WAIT_S = 5.0
@@ -108,7 +108,8 @@ class Followers:
         code = await self._hello(peer)
         if code == spec.code or not (code or there):  # what stops as soon as it has started is there to be looked at
             return
-        log.info("%s %s: it is replaced", spec.name, "runs other code than this runtime" if code else "has stopped")
+        why = "runs other code than this runtime" if code else "has stopped"
+        log.info(Subject("follower", spec.name), "%s: it is replaced", why)
         await self._retire(peer)
         await self._hello(await self._cluster.follower(spec))
 
@@ -169,7 +170,7 @@ class Followers:
                 try:
                     await self._revive(spec)
                 except Exception as error:
-                    log.warning("%s cannot be looked after: %s", spec.name, error)
+                    log.warning(Subject("follower", spec.name), "cannot be looked after: %s", error)
 
     async def _revive(self, spec: FollowerSpec) -> None:
         peer = await self._cluster.find_follower(spec.name)
@@ -181,5 +182,5 @@ class Followers:
             await watched(peer, self._config, "ping")
         except PeerGone as error:
             if not await peer.responds(self._config.paused_s):
-                log.warning("%s is ended, to start again: %s", spec.name, error)
+                log.warning(Subject("follower", spec.name), "ended, to start again: %s", error)
                 await self._cluster.kill(peer)

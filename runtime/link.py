@@ -14,7 +14,6 @@ Before this: a call is pending. After this: it stands in its host's session.
 
 import asyncio
 import contextvars
-import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
@@ -23,6 +22,7 @@ from typing import Any
 from holdfast.actors.calls import Answer, CallWire, Kind
 from holdfast.actors.errors import DeadlineExceeded, NotSerializable, Overloaded
 from holdfast.journal.errors import HoldfastError
+from holdfast.journal.subject import Log, Subject
 
 from .cluster import Peer, PeerGone, WireError, incarnation
 from .config import Config
@@ -32,7 +32,7 @@ from .watch import watched
 
 __all__ = ["Link"]
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 RETRY_FIRST_S, RETRY_MOST_S = 0.01, 0.5
 SLOW_S = 0.025  # a request open for longer is slow: the next one does not wait for it
@@ -73,11 +73,17 @@ class Link:
         self._tasks: set[asyncio.Task[None]] = set()
         self._connecting = False
         self._failures = 0  # connections lost in a row, without an answer in between
+        self.retries = 0  # calls sent again
 
     @property
     def idle(self) -> bool:
         """Nobody waits for anything here."""
         return not (self._callers or self._sent or self._tasks)
+
+    @property
+    def callers(self) -> int:
+        """How many wait for an answer here."""
+        return len(self._callers)
 
     async def call(self, pending: Pending) -> tuple[Kind, Any]:
         """Send a call and wait for its answer: kind and value. Raises `Overloaded`, `RuntimeClosed`,
@@ -340,6 +346,7 @@ class Link:
 
     def _requeue(self, calls: list[Pending]) -> None:
         """Back into the queue, in the order in which they were first sent."""
+        self.retries += len(calls)
         merged = sorted((*calls, *self._waiting), key=lambda p: p.number)
         self._waiting = deque(p for p in merged if not p.future.done())
         self._schedule()
@@ -376,7 +383,7 @@ class Link:
     def _finished(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("%s: a bug in the link", self.name, exc_info=error)
+            log.error(Subject("line", self.name), "a bug in the link", exc_info=error)
             self._lost(self._session, repr(error))
 
 

@@ -13,7 +13,6 @@ events up to the checkpoint make of them.
 """
 
 import asyncio
-import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +26,7 @@ from holdfast.actors.policy import DeadLetter, Retry
 from holdfast.journal.errors import Fenced
 from holdfast.journal.positions import Positions
 from holdfast.journal.records import Followed
+from holdfast.journal.subject import Log, Subject
 
 from .follower import Desk, Follower, FollowerPhase, FollowerPlan, FollowerStopped, PageFollower, Progress
 from .model import Model
@@ -41,7 +41,7 @@ __all__ = ["ProjectionFollower", "RebuildProgress", "projection_plans"]
 
 T = TypeVar("T")
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 LOOK_FIRST_S, LOOK_MOST_S = 0.01, 0.2
 LOOK_SERVING_S = 5.0
@@ -202,7 +202,7 @@ class ProjectionFollower(PageFollower):
             pause_s = min(2 * pause_s, LOOK_MOST_S)
             try:
                 if await self._in_thread(self._try_swap, projector, desk.progress.phase is FollowerPhase.LIVE):
-                    log.info("%s: generation %d serves now", self._name, projector.generation)
+                    log.info(self._subject, "generation %d serves now", projector.generation)
             except (
                 ReadModelUnavailable,
                 StatementRefused,
@@ -222,12 +222,16 @@ class ProjectionFollower(PageFollower):
             if not any(row.generation == projector.generation for row in rows):
                 raise Retired(f"generation {projector.generation}")
 
+    @property
+    def _subject(self) -> Subject:
+        return Subject("follower", self._name)
+
     # -- what fails ----------------------------------------------------------------------------------------------
 
     async def _tell_blocked(self, desk: Desk, error: Exception) -> None:
         """It has caught up, and cannot take over. What serves goes on meanwhile, and whoever looks is told why."""
         problem = f"what was built anew has caught up, and cannot take over: {error}"
-        log.warning("%s: %s", self._name, problem)
+        log.warning(self._subject, "%s", problem)
         desk.progress.errors += 1
         self._tell(problem)
         with suppress(ReadModelUnavailable):  # then it goes on after a while
@@ -248,17 +252,17 @@ class ProjectionFollower(PageFollower):
         problem = f"{recorded.type} at position {recorded.position} ({recorded.stream}): {failure.problem}"
         progress.errors += 1
         if isinstance(policy, Retry) and failure.attempts <= policy.times:
-            log.warning("%s: %s; tried again", self._name, problem)
+            log.warning(self._subject, "%s; tried again", problem)
             progress.retries += 1
             progress.turn(FollowerPhase.RETRYING, problem)
             await self._pause(policy.pause_s(failure.attempts) * (0.5 + self._jitter()))
         elif isinstance(policy, DeadLetter) or (isinstance(policy, Retry) and policy.then == "dead letter"):
-            log.error("%s: %s; set aside as a dead letter\n%s", self._name, problem, failure.traceback)
+            log.error(self._subject, "%s; set aside as a dead letter\n%s", problem, failure.traceback)
             assert self._projector is not None, "it has begun"
             await self._in_thread(self._projector.set_aside, failure)
             progress.dead_letters += 1
         else:
-            log.error("%s: %s\n%s", self._name, problem, failure.traceback)
+            log.error(self._subject, "%s\n%s", problem, failure.traceback)
             raise FollowerStopped(self._name, problem)
         progress.turn(FollowerPhase.CATCHING_UP)
 
@@ -344,14 +348,14 @@ class ProjectionFollower(PageFollower):
                 except _TookOver:
                     return self._turned.set()
                 except FollowerStopped as error:
-                    log.error("%s: the rebuild is given up: %s", self._name, error)
+                    log.error(self._subject, "the rebuild is given up: %s", error)
                     self._build_problem = error.problem
                     return await builder.abandon()
                 except (Retired, Fenced) as error:  # given up elsewhere; so is what started it
                     self._build_problem = self._build_problem or str(error)
                     return None
                 except Exception as error:
-                    log.warning("%s: the rebuild failed, and goes on in a while", self._name, exc_info=error)
+                    log.warning(self._subject, "the rebuild failed, and goes on in a while", exc_info=error)
                     self._build_problem = f"{type(error).__name__}: {error}"
                 await self._pause(pause_s * (0.5 + self._jitter()))
                 pause_s = min(2 * pause_s, AGAIN_MOST_S)

@@ -24,7 +24,6 @@ Before this: the events are durable. After this: a broker has confirmed them.
 import asyncio
 import copy
 import functools
-import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -43,6 +42,7 @@ from holdfast.journal.event_types import name_and_version
 from holdfast.journal.positions import Positions
 from holdfast.journal.records import Checkpoint, Followed, Recorded
 from holdfast.journal.reminders import RESERVED_PREFIX
+from holdfast.journal.subject import Log, Subject
 
 from .cloud_events import CloudEvent, DataFormat, cloud_event
 from .dead_letters import DeadLetters, Letter, NoSuchLetter, problem_of
@@ -52,7 +52,7 @@ from .sink import Sink
 
 __all__ = ["Publisher", "PublisherFollower", "publisher_plan"]
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 After: TypeAlias = Literal["beginning", "now"] | Positions
 
@@ -352,8 +352,8 @@ class PublisherFollower(PageFollower):
         progress.errors, progress.retries = progress.errors + 1, progress.retries + 1
         progress.turn(FollowerPhase.RETRYING, problem)
         log.warning(
-            "%s: %d events are not confirmed (failure %d), again in %.1f s: %s",
-            desk.owner, left, failures, pause_s, problem, exc_info=None if isinstance(error, SinkProblem) else error,
+            desk.subject, "%d events are not confirmed (failure %d), again in %.1f s: %s",
+            left, failures, pause_s, problem, exc_info=None if isinstance(error, SinkProblem) else error,
         )  # fmt: skip
         await self._pause(pause_s)
         await desk.parts[partition].confirm(desk.owner, desk.epoch)
@@ -365,7 +365,7 @@ class PublisherFollower(PageFollower):
         policy = self._publisher.on_error
         if isinstance(policy, Stop) or (isinstance(policy, Retry) and policy.then == "stop"):
             raise FollowerStopped(desk.owner, problem) from error
-        log.error("%s: dead letter: %s", desk.owner, problem)
+        log.error(desk.subject, "dead letter: %s", problem)
         _, letters = await self._living()
         letter = letters.letter(
             partition,
@@ -408,7 +408,7 @@ class _Way:
             try:
                 await self._sink.close()
             except Exception as error:
-                log.warning("%r could not be closed: %s", self._sink, _said(error))
+                log.warning(Subject("sink", repr(self._sink)), "could not be closed: %s", _said(error))
 
 
 def _batches(records: Sequence[Recorded], most: int) -> Iterator[tuple[bool, Sequence[Recorded]]]:

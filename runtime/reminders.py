@@ -9,9 +9,9 @@ Before this: `due` of a pending reminder has come. After this: its aggregate was
 """
 
 import asyncio
-import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, ClassVar, Protocol, TypeAlias
@@ -20,22 +20,28 @@ from holdfast.actors.aggregate import Aggregate
 from holdfast.actors.clock import MACHINE, Clock, VirtualClock, moment_of
 from holdfast.actors.definition import SYSTEM_COMMANDS, Definition, definition_of
 from holdfast.actors.firing import FIRE, GAVE_UP
+from holdfast.journal import tracing
+from holdfast.journal.codec import decode_plain
 from holdfast.journal.errors import HoldfastError
 from holdfast.journal.pages import LATEST
+from holdfast.journal.partition import partition_of
 from holdfast.journal.records import Reminder, StreamId
+from holdfast.journal.reminders import FIRED, SET
+from holdfast.journal.subject import Log, Subject
 
 from .config import Config
 from .follower import Desk, Follower, FollowerPhase, FollowerPlan
 
 __all__ = ["REMINDERS", "RemindersFollower", "RemindersScheduler", "SchedulerCounters", "reminders_plan"]
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 REMINDERS = "reminders/"
 """What the names of these followers begin with."""
 
 PAGE = 100
 AGAIN_FIRST_S, AGAIN_MOST_S = 0.2, 60.0
+CAUSE_AMONG = 50
 PUT_OFF_MAX = 10_000
 """Reminders whose next try waits for its time. Of more than these nobody remembers when: they are tried at once."""
 
@@ -209,7 +215,7 @@ class RemindersScheduler:
         release()
         self._wake.set()  # what it fired may be due again already
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("%r: a bug", self, exc_info=error)
+            log.error(Subject("reminders", self._category), "a bug", exc_info=error)
 
     async def _carry_out(self, key: Key) -> None:
         stream, name, due = key
@@ -235,7 +241,7 @@ class RemindersScheduler:
         """Its command says no, or fails and always would: that was its turn."""
         stream, name, due = key
         problem = f"{type(error).__name__}: {error}"
-        log.warning("%s: reminder %r failed: %s", stream, name, problem)
+        log.warning(Subject(*stream), "reminder %r failed: %s", name, problem)
         try:
             await self._give_up(stream, name, due, problem)
         except Exception as trouble:  # the aggregate itself cannot be brought back, say
@@ -249,7 +255,7 @@ class RemindersScheduler:
         before = self._put_off.pop(key, None)
         pause_s = AGAIN_FIRST_S if before is None else min(2 * before.pause_s, AGAIN_MOST_S)
         if error is not None:
-            log.info("%s: reminder %r is fired again in %g s: %s", key[0], key[1], pause_s, error)
+            log.info(Subject(*key[0]), "reminder %r is fired again in %g s: %s", key[1], pause_s, error)
         if len(self._put_off) < PUT_OFF_MAX:
             self._put_off[key] = _PutOff(self._clock.now_us() + int(pause_s * 1e6), pause_s)
 
@@ -288,7 +294,11 @@ class RemindersFollower(Follower):
         async def send(command: str, stream: StreamId, *args: Any) -> str:
             # A host that was replaced, and has not noticed, would say for ever that nothing is pending.
             aggregate = desk.gate.get(self._type, stream.id, linearizable=True)
-            answer: str = await aggregate.holdfast_send(SYSTEM_COMMANDS[command], args, {})
+            cause: Mapping[str, Any] = {}
+            if tracing.tracer is not None:
+                cause = await _cause_of(desk, stream, *args[:1])
+            with tracing.within(cause):
+                answer: str = await aggregate.holdfast_send(SYSTEM_COMMANDS[command], args, {})
             return answer
 
         def tell(counters: SchedulerCounters) -> None:
@@ -343,6 +353,18 @@ class RemindersFollower(Follower):
         starting, self._starting = self._starting, None
         if starting is not None:
             starting()
+
+
+async def _cause_of(desk: Desk, stream: StreamId, name: str) -> Mapping[str, Any]:
+    """The metadata of the command that has this reminder pending, if it is among the newest events of its aggregate:
+    what fires continues its trace. Looked for only where there are traces."""
+    with suppress(HoldfastError):
+        part = desk.parts[partition_of(stream, len(desk.parts))]
+        for event in await part.read_stream(stream, after=0, limit=CAUSE_AMONG, backward=True):
+            if event.type in (SET, FIRED) and decode_plain(event.payload).get("name") == name:
+                kept: Mapping[str, Any] = decode_plain(event.metadata).get("metadata", {})
+                return kept
+    return {}
 
 
 def reminders_plan(definition: Definition, config: Config, clock: Clock = MACHINE) -> FollowerPlan:

@@ -13,9 +13,12 @@ from typing import Any
 from holdfast.actors.clock import MACHINE, Clock
 from holdfast.actors.definition import definition_of
 from holdfast.actors.host import Host
+from holdfast.actors.meters import HostMeters
+from holdfast.actors.watchdog import Watchdog
 from holdfast.journal.client import JournalClient
 from holdfast.journal.errors import Fenced, JournalUnavailable
 from holdfast.journal.journal import Journal
+from holdfast.journal.meters import JournalMeters
 from holdfast.journal.partitioned import PartitionedJournal
 from holdfast.journal.server import JournalServer
 from holdfast.journal.url import JournalUrl, open_store
@@ -23,7 +26,9 @@ from holdfast.journal.url import JournalUrl, open_store
 from .cluster import Cluster, HostSpec, JournalSpec, Peer, PeerGone, PeerSilent, incarnation
 from .config import Config
 from .dispatcher import Dispatcher
+from .metrics import Put, Sample, Sampler, of_host, of_journal, of_process
 from .ref import Gate, Home
+from .sight import Sight
 from .watch import watched
 
 __all__ = ["HostResident", "JournalResident", "JournalWay", "Make", "Resident", "journal_over", "ways_to"]
@@ -74,11 +79,13 @@ class JournalResident(Resident):
     methods = frozenset({
         "append", "claim", "confirm", "describe", "due_reminders", "find_checkpoint", "find_keyed_of",
         "find_replies", "follow", "head", "list_snapshots", "list_streams", "load", "ping", "read_all", "read_stream",
-        "register", "save_checkpoint", "save_snapshots", "statistics", "stop",
+        "register", "save_checkpoint", "save_snapshots", "statistics", "stop", "metrics",
     })  # fmt: skip
 
-    def __init__(self, spec: JournalSpec, partition: int = 0) -> None:
+    def __init__(self, spec: JournalSpec, partition: int = 0, *, put: Put | None = None) -> None:
+        """`put`: takes what it has counted, every so often."""
         self._spec, self._partition = spec, partition
+        self._sampler = _sampler(self._samples, put, spec.sight)
         self._server: JournalServer | None = None
 
     @property
@@ -87,8 +94,10 @@ class JournalResident(Resident):
         return self._server
 
     async def handle(self, method: str, args: tuple[Any, ...]) -> Any:
-        """Also says which journal it is, before it has opened it. Stopped, it opens it again for the next request:
-        another runtime may have come while the last one left."""
+        """Also says which journal it is, before it has opened it, and what it has counted. Stopped, it opens it again
+        for the next request: another runtime may have come while the last one left."""
+        if method == "metrics":
+            return self._samples()
         if method == "describe":
             return self._spec.mark, JournalUrl.parse(self._spec.url).redacted
         try:
@@ -98,19 +107,29 @@ class JournalResident(Resident):
                 self._starting = None
 
     async def start(self) -> None:
-        server = JournalServer(open_store(self._spec.url, self._partition))
+        meters = JournalMeters() if self._spec.sight.metrics else None
+        server = JournalServer(open_store(self._spec.url, self._partition), meters=meters, name=str(self._partition))
         await server.start()
         self._server = server
+        if self._sampler is not None:
+            self._sampler.start()
 
     async def stop(self) -> None:
+        if self._sampler is not None:
+            self._sampler.stop()
         if self._server is not None:
             await self._server.stop()
+
+    def _samples(self) -> list[Sample]:
+        return [] if self._server is None else of_journal(self._server, self._partition)
 
 
 class HostResident(Resident):
     """A host under its owner's name, with a way to the journal and to other aggregates."""
 
-    methods = frozenset({"collect", "exchange", "hello", "live", "passivate", "ping", "probe", "retire", "statistics"})
+    methods = frozenset({
+        "collect", "exchange", "hello", "live", "metrics", "passivate", "ping", "probe", "retire", "statistics",
+    })  # fmt: skip
 
     def __init__(
         self,
@@ -123,11 +142,16 @@ class HostResident(Resident):
         now: Callable[[], float] = time.monotonic,
         wall: Callable[[], int] | None = None,
         clock: Clock = MACHINE,
+        put: Put | None = None,
     ) -> None:
         """`cluster`: as this process sees it. `home`: what references carry along from here. `on_gone`: ends this
-        resident's process. `now`, `wall`, `clock`: see `Host`."""
+        resident's process. `now`, `wall`, `clock`: see `Host`. `put`: takes what it has counted, every so often."""
         definition = definition_of(spec.type)
-        journal = journal_over(ways_to(cluster, spec.journal, spec.config), spec.config)
+        self._journal = journal = journal_over(ways_to(cluster, spec.journal, spec.config), spec.config)
+        self._on_gone = on_gone
+        self._slow_s = spec.config.slow_command_s
+        self._has_time = now is time.monotonic  # a simulated world has no threads, nor seconds that they could count
+        self._sampler = _sampler(self._samples, put, spec.config.sight)
         self._dispatcher = Dispatcher(
             cluster, journal, spec.journal, spec.placements, spec.config, leads=False, nested=True
         )
@@ -143,8 +167,9 @@ class HostResident(Resident):
             now=now,
             wall=wall,
             clock=clock,
-            on_gone=on_gone,
+            on_gone=self._gone,
             exits_when_empty=spec.dedicated,
+            meters=HostMeters(now) if spec.config.metrics else None,
         )
 
     @property
@@ -156,6 +181,8 @@ class HostResident(Resident):
         it sends arrives."""
         if method == "probe":
             return None
+        if method == "metrics":
+            return self._samples()
         if method == "hello":
             await super().handle("ping", ())
             return self._host.definition.code
@@ -164,11 +191,31 @@ class HostResident(Resident):
     async def start(self) -> None:
         self._gate.open()
         await self._host.start()
+        if self._host.gone:
+            return
+        if self._has_time:
+            Watchdog.watch(self._host, self._slow_s)
+        if self._sampler is not None:
+            self._sampler.start()
+
+    def _gone(self) -> None:
+        Watchdog.unwatch(self._host)
+        if self._sampler is not None:
+            self._sampler.stop()
+        self._on_gone()
+
+    def _samples(self) -> list[Sample]:
+        return [*of_host(self._host), *of_process(self._dispatcher, self._journal)]
 
     async def stop(self) -> None:
         self._host.was_fenced(Fenced(self._host.owner, self._host.epoch, self._host.epoch + 1))
         self._gate.close()
         await self._dispatcher.close()
+
+
+def _sampler(look: Callable[[], list[Sample]], put: Put | None, sight: Sight) -> Sampler | None:
+    """What hands on what it has counted, if anybody wants it."""
+    return Sampler(look, put, sight.metrics_every_s) if put is not None and sight.metrics else None
 
 
 class JournalWay:

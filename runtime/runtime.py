@@ -10,7 +10,6 @@ aggregate has left memory with its snapshot; closing one that joined a cluster e
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from contextvars import Context
 from datetime import datetime
@@ -31,9 +30,10 @@ from holdfast.journal.merge import merged, starting_at
 from holdfast.journal.partition import partition_of
 from holdfast.journal.positions import Positions
 from holdfast.journal.records import StoreStatistics, StreamId
+from holdfast.journal.subject import Log, Subject
 from holdfast.journal.url import JournalUrl
 
-from ._ray import Leave, RayHome, Stay
+from ._ray import Leave, RayHome, Stay, put
 from .blocking import BlockingRuntime
 from .cluster import Cluster, JournalSpec, Peer, PeerGone, PeerSilent
 from .config import Config
@@ -44,6 +44,7 @@ from .follower import FollowerStatistics
 from .followers import Followers
 from .kinds import formers_of, is_reaction, names_of, plans_of
 from .local import LocalCluster
+from .metrics import Put, Sample, Sampler, of_process, summed
 from .placement import Dedicated, Placement, Placements
 from .projection_follower import RebuildProgress
 from .recorded import RecordedEvent, opened
@@ -59,7 +60,7 @@ __all__ = ["Opening", "Runtime", "Statistics"]
 A = TypeVar("A", bound=Aggregate)
 PlacementChoice = Placement | Mapping[Any, Placement]  # keys are types; a mapping would be invariant in them
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 RETIRE_S = 5.0
 ASK_AGAIN_S = 0.1
@@ -126,9 +127,11 @@ class Runtime:
         leave: Leave | None,
         clock: Clock = MACHINE,
         one_clock: bool = True,
+        put: Put | None = None,
     ) -> None:
         """Not called by users. `leave`: gives the cluster up, and ends it if it is this process's own. `clock`: what
-        reminders go by. `one_clock`: all that goes by it has this very object, and not a copy in another process."""
+        reminders go by. `one_clock`: all that goes by it has this very object, and not a copy in another process.
+        `put`: takes what this process has counted, every so often."""
         self._cluster, self._journal, self._spec, self._config = cluster, journal, spec, config
         known_to_all = spec.without_url()
         self._dispatcher = Dispatcher(
@@ -144,6 +147,9 @@ class Runtime:
         self._part_from_clock: Callable[[], None] | None = None
         if isinstance(clock, VirtualClock) and not one_clock:
             self._part_from_clock = clock.on_advance(partial(self._bring_reminders_to, settle_s=clock.settle_s))
+        self._sampler = Sampler(self._samples, put, config.metrics_every_s) if put and config.metrics else None
+        if self._sampler is not None:
+            self._sampler.start()
         self._closed = False
 
     @classmethod
@@ -177,10 +183,10 @@ class Runtime:
         placements = _placements(placement)
 
         async def entered() -> Runtime:
+            _begin_tracing(config)
             stay = await _stay(address)
-            return await _opened(
-                url, namespace, placements, placement, config, stay.cluster, stay.leave, clock, one_clock=False
-            )
+            how = url, namespace, placements, placement, config
+            return await _opened(*how, stay.cluster, stay.leave, clock, one_clock=False, put=put)
 
         return Opening(entered, JournalUrl.parse(url).redacted)
 
@@ -201,6 +207,7 @@ class Runtime:
         placements = _placements(placement)
 
         async def entered() -> Runtime:
+            _begin_tracing(config)
             join = partial(LocalCluster, clock=clock)
             return await _opened(url, namespace, placements, placement, config, join, None, clock)
 
@@ -453,6 +460,26 @@ class Runtime:
             followers=tuple(followers),
         )
 
+    async def metrics(self) -> list[Sample]:
+        """What this process and the residents of this namespace have counted, as Prometheus would get it (the table is
+        in docs/metrics.md). Series of one name and labels are added up; residents that do not answer are not in it."""
+        peers: list[Peer | None] = [
+            *await self._cluster.journals(),
+            *[await self._cluster.find_host(name) for name in await self._cluster.host_names()],
+            *[await self._cluster.find_follower(name) for name in await self._cluster.follower_names()],
+        ]
+        answers = await asyncio.gather(*(self._metrics_of(peer) for peer in peers if peer is not None))
+        return summed([*self._samples(), *(sample for answer in answers for sample in answer)])
+
+    async def _metrics_of(self, peer: Peer) -> list[Sample]:
+        with contextlib.suppress(TimeoutError, HoldfastError):
+            found: list[Sample] = await asyncio.wait_for(peer.ask("metrics"), self._config.paused_s)
+            return found
+        return []
+
+    def _samples(self) -> list[Sample]:
+        return of_process(self._dispatcher, self._journal)
+
     async def close(self) -> None:
         """Let go. If this runtime started Ray: have every aggregate leave memory with its snapshot, then end all
         processes. Whoever still waits for an answer gets `RuntimeClosed`. Closing twice is harmless."""
@@ -460,6 +487,8 @@ class Runtime:
             return
         self._closed = True
         self._gate.close()
+        if self._sampler is not None:
+            self._sampler.stop()
         if self._part_from_clock is not None:
             self._part_from_clock()
         for task in self._starting:
@@ -488,7 +517,7 @@ class Runtime:
                 try:
                     return await self._followers.start((reminders_plan(definition, self._config, self._clock),))
                 except HoldfastError as error:
-                    log.warning("the reminders of %s do not start yet: %s", definition.category, error)
+                    log.warning(Subject("reminders", definition.category), "do not start yet: %s", error)
                 await asyncio.sleep(ASK_AGAIN_S)
         finally:
             release()
@@ -571,16 +600,17 @@ async def _opened(
     clock: Clock = MACHINE,
     *,
     one_clock: bool = True,
+    put: Put | None = None,
 ) -> Runtime:
     """The steps of opening; whatever fails undoes those before it."""
-    parsed = JournalUrl.parse(url)
+    parsed, config = JournalUrl.parse(url), config or Config()
     spec = JournalSpec(
         namespace=namespace,
         url=parsed.absolute(),
         volatile=parsed.scheme == "memory",
         partitions=parsed.partitions,
+        sight=config.sight,
     )
-    config = config or Config()
     cluster = join(spec)
     runtime: Runtime | None = None
     try:
@@ -593,7 +623,9 @@ async def _opened(
                     await way.end()
             raise
         journal = journal_over(ways, config)
-        runtime = Runtime(cluster, journal, spec, placements, config, leave=leave, clock=clock, one_clock=one_clock)
+        runtime = Runtime(
+            cluster, journal, spec, placements, config, leave=leave, clock=clock, one_clock=one_clock, put=put
+        )
         await runtime.register(*(placement if isinstance(placement, Mapping) else ()))
     except BaseException:
         if runtime is not None:
@@ -604,6 +636,12 @@ async def _opened(
         await cluster.close()
         raise
     return runtime
+
+
+def _begin_tracing(config: Config | None) -> None:
+    """In this process, before anything is started."""
+    if config is not None:
+        config.sight.begin_tracing()
 
 
 def _nothing_held() -> None:

@@ -13,7 +13,6 @@ a host as any other.
 
 import asyncio
 import contextlib
-import logging
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
@@ -21,6 +20,7 @@ from typing import Any
 
 from holdfast.actors.aggregate import Aggregate
 from holdfast.actors.definition import definition_of
+from holdfast.journal.subject import Log, Subject
 
 from .cluster import Peer, PeerGone, WireError
 from .config import Config
@@ -29,7 +29,7 @@ from .watch import watched
 
 __all__ = ["Spare", "Spares"]
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 WAIT_S = 2.0  # the keeper's request stays open at a spare; below `suspect_s`, or the watch would look at each one
 LEASE_S = 10.0  # without such a request, after which a spare ends itself
@@ -175,7 +175,7 @@ class Spares:
             try:
                 spare = await self._start(LEASE_S)
             except Exception as error:
-                log.warning("no spare could be started: %s", error)
+                log.warning(Subject("spares"), "none could be started: %s", error)
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, AGAIN_MOST_S)
                 continue
@@ -188,7 +188,7 @@ class Spares:
                     pass
                 await asyncio.sleep(REFILL_PAUSE_S)
             except Exception as error:
-                log.info("a spare is replaced: %s", error)
+                log.info(Subject("spares"), "one is replaced: %s", error)
                 self._ready.pop(spare, None)
                 if spare in self._kept:
                     self._kept.discard(spare)
@@ -213,7 +213,7 @@ class Spares:
             try:
                 await watched(spare, self._config, "prepare", type)
             except WireError as error:
-                log.info("a spare cannot be prepared: %s", error)
+                log.info(Subject("spares"), "one cannot be prepared: %s", error)
 
 
 def _spawn(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

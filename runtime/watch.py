@@ -6,15 +6,16 @@ its event loop.
 """
 
 import asyncio
-import logging
 from typing import Any
+
+from holdfast.journal.subject import Log, Subject
 
 from .cluster import Peer, PeerSilent
 from .config import Config
 
 __all__ = ["watched"]
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 
 async def watched(peer: Peer, config: Config, method: str, *args: Any) -> Any:
@@ -63,7 +64,7 @@ class _Watch:
         try:
             responds = await self._peer.responds(self._config.paused_s)
         except Exception:  # that says nothing of the peer: the request stays watched
-            log.exception("%s could not be asked whether it responds", self._peer.name)
+            log.error(Subject("resident", self._peer.name), "could not be asked whether it responds", exc_info=True)
             responds = True
         if self._over:
             return  # its cancellation got lost: `asyncio.wait_for` prefers an answer that has just come

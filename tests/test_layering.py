@@ -15,6 +15,7 @@ SEAMS = {
     "aiokafka": {"runtime/publish_kafka.py"},
     "nats": {"runtime/publish_nats.py"},
     "httpx2": {"runtime/publish_webhook.py"},
+    "opentelemetry": {"journal/tracing.py"},
 }
 
 FILES = sorted(p for layer in LAYERS for p in (ROOT / layer).rglob("*.py"))

@@ -201,7 +201,7 @@ async def test_state_that_does_not_come_back_as_it_is_has_no_snapshot(caplog):
                 await host.passivate(id)
         assert bench.store.calls["save_snapshots"] == 0
         assert [r.message for r in caplog.records if "no snapshot" in r.message] == [
-            "loose/a@2: no snapshot, here and wherever the same holds: it does not come back as it is: "
+            "loose<a@2>: no snapshot, here and wherever the same holds: it does not come back as it is: "
             "seen[0]: (1,) is a tuple, [1] is a list"
         ]
         assert await client.call("a", "add", 6) == 6

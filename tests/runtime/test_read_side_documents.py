@@ -1,4 +1,4 @@
-"""The pages on subscriptions and reactions are true: their programs run as they stand."""
+"""The pages on subscriptions, reactions, metrics and sight are true: their programs run as they stand."""
 
 import asyncio
 import re
@@ -12,12 +12,14 @@ import pytest
 DOCS = Path(__file__).parents[2] / "docs"
 SAID = {
     "subscriptions.md": ["1 alice Deposited(amount=5)", "2 alice Deposited(amount=7)", "next time after 2"],
+    "metrics.md": ["holdfast_commands_total {'type': 'Account'} 1", "holdfast_live_aggregates {'type': 'Account'} 1"],
+    "sight.md": [],
     "reactions.md": ["first confirmed", "second no lamp is left"],
 }
 
 
 @pytest.mark.parametrize("page", SAID)
-async def test_the_programs_of_the_pages_on_subscription_and_reaction_run_as_they_stand(
+async def test_the_programs_of_the_pages_on_subscription_reaction_and_metrics_run_as_they_stand(
     page: str, tmp_path: Any
 ) -> None:
     """One after the other, in a process of their own, with what the page says that they print."""

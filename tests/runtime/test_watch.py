@@ -127,5 +127,5 @@ async def test_a_look_that_fails_says_nothing_of_the_peer(caplog: pytest.LogCapt
     with pytest.raises(PeerSilent):
         await asyncio.wait_for(watched(peer, HASTY, "load"), 60)
     assert looks == 2
-    assert "host could not be asked" in caplog.text
+    assert "resident<host>: could not be asked" in caplog.text
     assert "no way to ask" in caplog.text
