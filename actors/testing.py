@@ -299,10 +299,10 @@ class Given(Generic[A]):
         return self._outcome(_Run(self, self.definition.served[REACT], arguments, {}, context))
 
     def _reacted_to(self, event: Any) -> Stored:
-        named = event_name(type(event)) is not None
-        spec = self.definition.reactions.get(stored_type(type(event))) if named else None
+        kind: type[Any] = type(event)
+        spec = self.definition.reactions.get(stored_type(kind)) if event_name(kind) is not None else None
         if spec is None:
-            raise NotForThis(f"{self.definition.category} has no @on for {type(event).__name__}")
+            raise NotForThis(f"{self.definition.category} has no @on for {kind.__name__}")
         return Stored(spec.name, _encoded(spec, event))
 
     def start(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> "_Run[A]":

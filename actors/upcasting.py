@@ -245,11 +245,10 @@ def _results(step: Upcaster, result: Any) -> list[tuple[str | None, Mapping[str,
 def _result(step: Upcaster, each: Any) -> tuple[str | None, Mapping[str, Any]]:
     if isinstance(each, Mapping):
         return None, cast("Mapping[str, Any]", each)
-    match each:
-        case (str(name), Mapping() as fields):
-            return name, cast("Mapping[str, Any]", fields)
-        case _:
-            raise TypeError(f"{step.__name__} returned {each!r} in its list: no dict, and no pair of a name and a dict")
+    pair = cast("tuple[Any, ...]", each if isinstance(each, tuple) else ())
+    if len(pair) != 2 or not isinstance(pair[0], str) or not isinstance(pair[1], Mapping):
+        raise TypeError(f"{step.__name__} returned {each!r} in its list: no dict, and no pair of a name and a dict")
+    return pair[0], cast("Mapping[str, Any]", pair[1])
 
 
 def _fields(data: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -260,4 +259,5 @@ def _fields(data: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _plain(thing: Any) -> Any:
-    return thing.__func__ if isinstance(thing, staticmethod | classmethod) else thing
+    wrapped: Any = thing
+    return wrapped.__func__ if isinstance(thing, staticmethod | classmethod) else thing
