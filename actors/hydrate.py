@@ -9,22 +9,30 @@ Before this: the cell holds a permit. After this: the cell accepts commands.
 
 import asyncio
 from collections.abc import Sequence
+from typing import Protocol
 
 import msgspec
 from msgspec.structs import replace
 
-from holdfast.journal.journal import Journal
 from holdfast.journal.records import Fact, Load, Loaded, Snapshot, StreamId
 
 from .aggregate import Aggregate
 from .definition import Definition
 from .errors import HydrationFailed
 
-__all__ = ["Hydrated", "at_once", "hydrate", "rest"]
+__all__ = ["Hydrated", "Loads", "at_once", "hydrate", "rest"]
 
 
 SLICE = 125
 """Events that are applied in one turn of the event loop: a long stream must not keep its host from its other calls."""
+
+
+class Loads(Protocol):
+    """As much of a `Journal` as hydration needs."""
+
+    def load(self, load: Load) -> "asyncio.Future[Loaded]":
+        """See `Journal.load`."""
+        ...
 
 
 class Hydrated(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +48,7 @@ class Hydrated(msgspec.Struct, frozen=True, kw_only=True):
 async def hydrate(
     definition: Definition,
     stream: StreamId,
-    journal: Journal,
+    journal: Loads,
     *,
     owner: str = "",
     epoch: int = 0,
@@ -84,7 +92,7 @@ def at_once(definition: Definition, load: Load, loaded: Loaded) -> Hydrated | No
 
 
 async def rest(
-    definition: Definition, journal: Journal, load: Load, loaded: Loaded, version: int | None = None
+    definition: Definition, journal: Loads, load: Load, loaded: Loaded, version: int | None = None
 ) -> Hydrated:
     """Go on from the first answer, which is `loaded`, to `version`."""
     stream = load.stream

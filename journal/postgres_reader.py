@@ -15,7 +15,7 @@ from .postgres_session import Row
 from .records import Load, Loaded, Recorded, Reminder, Snapshot, StoredReply, StreamId
 from .rows import EVENT_COLUMNS, KEYED_COLUMNS, SNAPSHOT_COLUMNS, name_checksum, read_event, read_keyed, read_snapshot
 
-__all__ = ["READ_ALL", "READ_CATEGORY", "PostgresReader", "read_any"]
+__all__ = ["READ_ALL", "READ_CATEGORY", "PostgresReader", "newest_page", "read_any"]
 
 _WEIGHT = "octet_length(e.payload) + octet_length(e.metadata) + coalesce(octet_length(e.reply), 0)"
 _STREAM = (
@@ -35,13 +35,19 @@ def _page_of_stream(where: str, order: str) -> str:
     return _PAGE.format(columns=EVENT_COLUMNS, table="events", where=condition, order=order, limit="$4", join="")
 
 
-def _page_of_all(where: str) -> str:
+def _page_of_all(where: str, order: str = "position") -> str:
     columns = ", ".join(f"e.{column}" for column in EVENT_COLUMNS.split(", "))
     # LEFT JOIN: an event whose stream row is gone must raise, not vanish from the page.
     join = "LEFT JOIN streams AS s ON s.key = e.stream LEFT JOIN categories AS c ON c.key = s.category"
     return _PAGE.format(
-        columns=f"{columns}, c.name, s.id", table="events", where=where, order="position", limit="$2", join=join
+        columns=f"{columns}, c.name, s.id", table="events", where=where, order=order, limit="$2", join=join
     )
+
+
+def newest_page(where: str) -> str:
+    """The statement for a page of the whole journal, backward: rows for `read_any`. $1: the position below which it
+    begins, $2: how many."""
+    return _page_of_all(where, "position DESC")
 
 
 _READ_FORWARD = _page_of_stream("> $3", "version")

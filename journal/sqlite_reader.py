@@ -29,7 +29,7 @@ from .rows import (
 )
 from .sqlite_transaction import is_rotten
 
-__all__ = ["SqliteReader"]
+__all__ = ["SqliteReader", "category_names", "select_all"]
 
 _NAMES_CHECKED_MAX = 100_000
 """Streams up to which the index of names is checked as a whole before it is believed that a name is not there."""
@@ -55,8 +55,19 @@ _SELECT_TAIL = f"SELECT {FACT_COLUMNS} FROM events WHERE stream = ? AND version 
 _SELECT_ALL = (
     f"SELECT {', '.join(f'e.{column}' for column in EVENT_COLUMNS.split(', '))}, s.id"
     " FROM events AS e LEFT JOIN streams AS s ON s.key = e.stream"
-    " WHERE {where} ORDER BY e.position LIMIT ?"
+    " WHERE {where} ORDER BY {order} LIMIT ?"
 )
+
+
+def select_all(where: str, order: str = "e.position") -> str:
+    """The statement for a page of the whole journal: rows for `read_page`."""
+    return _SELECT_ALL.format(where=where, order=order)
+
+
+def category_names(connection: sqlite3.Connection) -> dict[int, tuple[str, int]]:
+    """By their keys, with where the checksums of the names in them begin: for `read_page`."""
+    rows = connection.execute("SELECT key, name FROM categories").fetchall()
+    return {key: (name.decode(errors="replace"), category_checksum(name)) for key, name in rows}
 
 
 _SELECT_LOST = (
@@ -190,17 +201,12 @@ class SqliteReader:
             where = "e.category = (SELECT key FROM categories WHERE name = ?) AND e.position > ?"
             values = [category, *values]
         with self._transaction():
-            rows = self._connection.execute(_SELECT_ALL.format(where=where), (*values, bounded(limit)))
-            page = read_page(rows, self._category_names())
+            rows = self._connection.execute(select_all(where), (*values, bounded(limit)))
+            page = read_page(rows, category_names(self._connection))
             if category is None and limit > 0:
                 self._check_positions(page, bounded(after))
         self.rows_read += len(page)
         return page
-
-    def _category_names(self) -> dict[int, tuple[str, int]]:
-        """With where the checksums of the names in them begin."""
-        rows = self._connection.execute("SELECT key, name FROM categories").fetchall()
-        return {key: (name.decode(errors="replace"), category_checksum(name)) for key, name in rows}
 
     def _check_positions(self, page: list[Recorded], after: int) -> None:
         head = page[-1].position if page else self._number("SELECT max(position) FROM events")

@@ -1,8 +1,7 @@
 """A SQLite journal as a verification reads it: every row that is there, and every page that is not.
 
-Read-only in the strict sense: a file that nobody has open is opened as `immutable`, for SQLite would otherwise leave a
-log (-wal, -shm) beside it; it is checked in the end that nobody wrote to it meanwhile. A file with a log has a writer,
-or had one that was killed, and is read through that log. No memory map: it would turn a torn file into a signal.
+Read-only in the strict sense (`sqlite_beside.py`). Of a file that nobody has open it is checked in the end that nobody
+wrote to it meanwhile.
 
 Where SQLite cannot read, the events before and after are still read: `_next_readable` finds where it goes on.
 """
@@ -14,14 +13,15 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from .errors import CorruptRecord, JournalOpenError, JournalUnavailable, NotAJournal
+from .errors import CorruptRecord, JournalOpenError, JournalUnavailable
 from .pages import PAGE_BYTES_MAX
 from .partition import Membership
 from .records import Recorded
 from .reminders import REMINDER_TYPES, Change, change_of
 from .rows import EVENT_COLUMNS, KEYED_COLUMNS, SNAPSHOT_COLUMNS, number, read_event
+from .sqlite_beside import Beside
 from .sqlite_damage import DAMAGED, damage, let_pass
-from .sqlite_file import inspect_header, recorded_membership
+from .sqlite_file import recorded_membership
 from .verify_report import Problem
 from .verify_rows import (
     Named,
@@ -59,8 +59,6 @@ NUMBERS_MAX = 3
 NAMES_MAX = 100_000
 """Streams whose names are remembered while events are read in the order of positions."""
 
-_BUSY_MS = 5000
-
 _HEAD = "(SELECT max(version) FROM events WHERE stream = {})"
 _NAMED = "LEFT JOIN streams AS s ON s.key = {}.stream LEFT JOIN categories AS c ON c.key = s.category"
 
@@ -76,10 +74,9 @@ _T = TypeVar("_T")
 class SqliteSource(Source):
     """One file, read by one connection, in threads of the event loop's pool, one call at a time."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, unchanged: "Callable[[], bool] | None") -> None:
-        """`unchanged`: whether the file is still the one that was opened, when nobody may write to it."""
-        self.name = str(path)
-        self._path, self._connection, self._unchanged = path, connection, unchanged
+    def __init__(self, beside: Beside) -> None:
+        self.name = str(beside.path)
+        self._beside, self._connection = beside, beside.connection
         self._names: dict[int, Named | None] = {}
         self._closed = False
 
@@ -90,35 +87,23 @@ class SqliteSource(Source):
 
     @classmethod
     def _open(cls, named: str | os.PathLike[str]) -> Self:
-        path = Path(os.path.realpath(named))
-        _check_file(path)
-        alone = not _size(f"{path}-wal") and not os.path.exists(f"{path}-shm") and not _size(f"{path}-journal")
-        before = _state(path)
-        uri = f"{path.as_uri()}?mode=ro{'&immutable=1' if alone else ''}"
-        try:
-            connection = sqlite3.connect(
-                uri, uri=True, isolation_level=None, timeout=_BUSY_MS / 1000, check_same_thread=False
-            )
-        except sqlite3.Error as error:
-            raise JournalOpenError(str(path), str(error)) from error
-        connection.text_factory = bytes
-        source = cls(path, connection, (lambda: _state(path) == before) if alone else None)
-        source.membership = _membership(connection, path)
-        source.indexed = _is_indexed(connection)
+        source = cls(Beside(named))
+        source.membership = _membership(source._connection, source._beside.path)
+        source.indexed = _is_indexed(source._connection)
         return source
 
     async def close(self) -> None:
         if self._closed:
             return
         self._closed = True
-        self._connection.close()
-        if self._unchanged is not None and not self._unchanged():
-            raise JournalUnavailable(f"{self._path} was opened for writing while it was read; verify it again")
+        self._beside.close()
+        if self._beside.alone and not self._beside.unchanged:
+            raise JournalUnavailable(f"{self.name} was opened for writing while it was read; verify it again")
 
     # Storage itself
 
     async def damage(self) -> list[Problem]:
-        path = self._path if self._unchanged is not None else None
+        path = self._beside.path if self._beside.alone else None
         return await self._run(lambda: [Problem(kind="storage", problem=p) for p in damage(self._connection, path)])
 
     async def extent(self) -> Extent:
@@ -384,26 +369,3 @@ def _membership(connection: sqlite3.Connection, path: Path) -> Membership | None
     except DAMAGED as error:
         let_pass(error)
         return None
-
-
-def _check_file(path: Path) -> None:
-    if not path.exists():
-        raise JournalOpenError(str(path), "there is no such file")
-    if path.is_dir():
-        raise NotAJournal(str(path), "is a folder")
-    inspect_header(path)
-    if not _size(str(path)) and not _size(f"{path}-wal"):
-        raise NotAJournal(str(path), "is empty: nothing was ever written to it")
-
-
-def _size(path: str) -> int:
-    try:
-        return os.path.getsize(path)
-    except FileNotFoundError:
-        return 0
-
-
-def _state(path: Path) -> tuple[Any, ...]:
-    """What changes when anybody writes to the file, or opens it to do so."""
-    found = os.stat(path)
-    return found.st_ino, found.st_size, found.st_mtime_ns, os.path.exists(f"{path}-wal")

@@ -32,6 +32,7 @@ if _typing.TYPE_CHECKING:
         SinkUnavailable,
     )
     from .follower import FollowerPhase, FollowerStatistics, FollowerStopped
+    from .inspection import Inspection
     from .placement import Dedicated, Placement, Sharded
     from .projection import Projection
     from .projection_table import Table
@@ -61,6 +62,7 @@ __all__ = [
     "FollowerStopped",
     "HostLimits",
     "HostUnavailable",
+    "Inspection",
     "InvalidId",
     "Kafka",
     "MissingExtra",
@@ -117,6 +119,7 @@ _HOMES = {
         "SinkUnavailable",
     ],
     ".follower": ["FollowerPhase", "FollowerStatistics", "FollowerStopped"],
+    ".inspection": ["Inspection"],
     ".placement": ["Dedicated", "Placement", "Sharded"],
     ".projection": ["Projection"],
     ".projection_table": ["Table"],

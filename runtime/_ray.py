@@ -25,6 +25,7 @@ import ray.exceptions
 import ray.experimental.internal_kv as internal_kv
 import ray.util
 import ray.util.metrics
+from ray._private.services import canonicalize_bootstrap_address
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from holdfast.actors.aggregate import Aggregate
@@ -37,7 +38,7 @@ from .collector import Collector
 from .config import Config
 from .directory import Directory
 from .dispatcher import Dispatcher
-from .errors import HostUnavailable, RuntimeClosed
+from .errors import HostUnavailable, NoCluster, RuntimeClosed
 from .follower_resident import FollowerResident
 from .metric_table import METRICS
 from .metrics import Sample, summed
@@ -49,13 +50,15 @@ from .spares import Spare, Spares
 from .watch import watched
 from .whereabouts import Node, Start, Whereabouts
 
-__all__ = ["Leave", "RayCluster", "RayHome", "RayPeer", "Stay", "put"]
+__all__ = ["Leave", "RayCluster", "RayHome", "RayPeer", "Stay", "Visit", "put"]
 
 log = Log(__name__)
 
 HOST = "host:"
 FOLLOWER = "follower:"
 SPARE = "spare:"
+OURS = "holdfast-"  # of Ray's namespaces
+ANSWERS_S = 5.0
 KV_NAMESPACE = "holdfast"  # of Ray's own key-value store, which lives as long as the cluster
 CALLS_MAX = 10_000  # requests under way in one resident; a long one, of slow calls, does not keep others out
 END_AFTER_S = 0.05
@@ -174,7 +177,7 @@ class RayCluster:
     def __init__(self, spec: JournalSpec, *, may_start_journal: bool) -> None:
         """`may_start_journal`: only a runtime that was opened says where the journal is, if nobody has yet."""
         self._spec = spec
-        self._namespace = f"holdfast-{spec.namespace}"
+        self._namespace = f"{OURS}{spec.namespace}"
         self._directory = Directory(_owners(self._namespace), self._is_there)
         self._whereabouts = Whereabouts(
             spec,
@@ -599,6 +602,50 @@ def _join_or_start(address: str | None) -> _OurRay | None:
         return _OurRay()
     ray.init(address=address, logging_level=logging.ERROR)
     return None
+
+
+class Visit:
+    """At a Ray that runs already, by somebody who only looks: nothing is started, and nothing of it ends with this.
+    Made in a thread: joining blocks."""
+
+    def __init__(self, address: str) -> None:
+        """`address`: `"auto"`, the one on this machine, or that of a cluster. Raises `NoCluster`."""
+        self._joined = not ray.is_initialized()
+        if self._joined:
+            _check_answers(address)
+            try:
+                ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+            except Exception as error:  # as many kinds as there are ways not to be there
+                raise NoCluster(address, _first_line(error)) from None
+
+    def cluster(self, spec: JournalSpec) -> RayCluster:
+        """The residents of a namespace. Its journal is not started from here."""
+        return RayCluster(spec, may_start_journal=False)
+
+    def namespaces(self) -> list[str]:
+        """Those in which anything of ours runs. Blocks."""
+        named: list[Any] = ray.util.list_named_actors(all_namespaces=True)
+        ours = (actor["namespace"] for actor in named if actor["namespace"].startswith(OURS))
+        return sorted({name.removeprefix(OURS) for name in ours})
+
+    def leave(self) -> None:
+        """Let go. Blocks."""
+        if self._joined:
+            ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Somebody listens there: Ray itself waits for minutes, and then may end this process."""
+    if "://" in address:
+        return
+    try:
+        place = canonicalize_bootstrap_address(address)
+        if place is None:
+            raise NoCluster(address, "it names none that could run already")
+        host, _, port = place.rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWERS_S).close()
+    except (OSError, ValueError) as error:
+        raise NoCluster(address, _first_line(error)) from None
 
 
 def _check_joined() -> None:

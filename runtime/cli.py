@@ -1,55 +1,86 @@
 """The command line: `holdfast verify sqlite:///bank.db`.
 
-Exit status of every command: 0 all is well, 1 problems were found, 2 it could not run. What a program reads goes to
-stdout, what a person watches to stderr. Ray is never started from here, nor imported by what does not need it.
+Exit status of every command: 0 all is well, 1 problems were found, 2 it could not run; more of it in `cli_status.py`.
+What a program reads goes to stdout, what a person watches to stderr. Ray is never started from here, nor imported by
+what does not need it. Which journal a command is about is the same rule for all: `cli_journal.py`.
 """
 
 import asyncio
-import contextlib
-import importlib
-import os
 import sys
 import traceback
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import click
 
-from holdfast.actors.verify import ClassReplay, aggregates_in, replays_of
-from holdfast.journal.errors import HoldfastError
+from holdfast.actors.verify import ClassReplay, replays_of
 from holdfast.journal.verify import Progress, Report, open_sources, verify
 
+from .cli_aggregates import passivate_command, snapshot_command
 from .cli_archive import archive_commands
 from .cli_check import check_command
-from .cli_report import as_json, show, shown, watched
+from .cli_completion import completion_command
+from .cli_journal import classes_in, journal_option, module_option, the_journal
+from .cli_live import live_command
+from .cli_projections import projections_command
+from .cli_report import as_json, show, watched
+from .cli_show import show_command
+from .cli_stats import stats_command
+from .cli_status import CANNOT_RUN, GOOD, PROBLEMS, told
+from .cli_streams import streams_command
+from .cli_tail import tail_command
+from .cli_try import bench_command, demo_command
 
 __all__ = ["cli", "main"]
 
-GOOD, PROBLEMS, CANNOT_RUN, INTERRUPTED = 0, 1, 2, 130
+SECTIONS: Mapping[str, Sequence[str]] = {
+    "Look": ("streams", "show", "tail", "stats", "ui"),
+    "Keep and repair": ("verify", "check", "export", "import", "digest", "backup", "forget"),
+    "Cluster": ("live", "projections", "snapshot", "passivate"),
+    "Try": ("demo", "bench", "completion"),
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Sections(click.Group):
+    """Lists its commands by what they are for; one that no section names comes last."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """For `--help`."""
+        named = {name for names in SECTIONS.values() for name in names}
+        others = [name for name in self.list_commands(ctx) if name not in named]
+        width = formatter.width - 6 - max(map(len, self.commands))
+        for section, names in (*SECTIONS.items(), ("Other", others)):
+            rows = [(name, self.commands[name].get_short_help_str(width)) for name in names if name in self.commands]
+            if rows:
+                with formatter.section(section):
+                    formatter.write_dl(rows)
+
+
+@click.group(cls=_Sections, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="holdfast", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Event-sourced aggregates that live in memory on a Ray cluster, over a durable journal."""
+    """Event-sourced aggregates that live in memory on a Ray cluster, over a durable journal.
 
+    The journal is named in one way for all commands: an argument that is a URL, as in `holdfast stats
+    sqlite:///bank.db`; else --journal URL; else the variable HOLDFAST_URL; else it is the one *.db in this folder that
+    is a journal. URLs are sqlite:///relative.db, sqlite:////absolute.db, postgres://user@host/database.
 
-cli.add_command(check_command)
+    To look changes nothing: no file is created, no writer is held up. With --json everything is JSON, one object or
+    one to a line.
+
+    Exit status: 0 all is well, 1 problems were found, 2 it could not run, 130 Ctrl-C, 141 its reader has gone.
+    """
 
 
 @cli.command("verify")
-@click.argument("url")
+@click.argument("words", nargs=-1, metavar="[URL]")
+@journal_option
 @click.option("--json", "in_json", is_flag=True, help="One JSON object on stdout instead of a table.")
 @click.option("--category", metavar="NAME", help="Only the streams of this category.")
-@click.option(
-    "--module",
-    "modules",
-    metavar="NAME",
-    multiple=True,
-    help="Import this module, and replay the streams of the aggregate classes in it: do they replay, and are their"
-    " snapshots what their events say? May be given several times.",
-)
-def verify_command(url: str, in_json: bool, category: str | None, modules: Sequence[str]) -> None:
-    """Check the journal at URL, such as sqlite:///bank.db, against itself.
+@module_option("their streams are replayed, too, and snapshots compared with what the events say")
+def verify_command(
+    words: Sequence[str], journal: str | None, in_json: bool, category: str | None, modules: Sequence[str]
+) -> None:
+    """Check a journal against itself.
 
     Every checksum, versions and positions without gaps, snapshots and keyed replies that belong to what is there, one
     owner for each epoch, and what the database itself says; all of it in each partition, if there are several. It
@@ -58,9 +89,14 @@ def verify_command(url: str, in_json: bool, category: str | None, modules: Seque
     Exit status: 0 all is well, 1 problems were found (each is named with its stream, version and position,
     and its partition if there are several),
     2 it could not be verified.
+
+    \b
+    Example:
+      holdfast verify sqlite:///bank.db --module bank.accounts
     """
-    with _told():
-        replays = _replays(modules)
+    with told():
+        url = the_journal(words, journal)
+        replays = replays_of(classes_in(modules))
         with watched() as progress:
             report = asyncio.run(_verify(url, category, replays, progress))
     click.echo(as_json(report)) if in_json else show(report)
@@ -71,38 +107,23 @@ async def _verify(url: str, category: str | None, replays: Sequence[ClassReplay]
     return await verify(await open_sources(url), category=category, replays=replays, progress=progress)
 
 
-def _replays(modules: Sequence[str]) -> list[ClassReplay]:
-    """A module is looked for as `python -m` would: in the working folder first."""
-    if modules and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    return replays_of(cls for name in modules for cls in _classes_of(name))
-
-
-def _classes_of(name: str) -> Sequence[type]:
-    try:
-        module = importlib.import_module(name)
-    except Exception as error:  # an import runs whatever the module says
-        raise click.UsageError(f"--module {name}: {type(error).__name__}: {error}") from error
-    classes = aggregates_in(module)
-    if not classes:
-        raise click.UsageError(f"--module {name}: there is no aggregate class in it")
-    return classes
-
-
-for each in archive_commands:
+_COMMANDS = (
+    streams_command,
+    show_command,
+    tail_command,
+    stats_command,
+    check_command,
+    live_command,
+    projections_command,
+    snapshot_command,
+    passivate_command,
+    demo_command,
+    bench_command,
+    completion_command,
+    *archive_commands,
+)
+for each in _COMMANDS:
     cli.add_command(each)
-
-
-@contextlib.contextmanager
-def _told() -> Generator[None, None, None]:
-    """What keeps a command from running is told in a line, with a status that says so."""
-    try:
-        yield
-    except HoldfastError as error:
-        click.echo(f"holdfast: {shown(str(error))}", err=True)
-        sys.exit(CANNOT_RUN)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
 
 
 def main() -> None:

@@ -19,24 +19,22 @@ import click
 import msgspec
 
 from holdfast.journal.archive_digest import Contents
-from holdfast.journal.archive_errors import ArchiveDamaged, ArchiveTorn, ForeignHistory, NotAnArchive
+from holdfast.journal.archive_errors import ArchiveTorn
 from holdfast.journal.archive_export import Progress, contents_of, export, open_archive_sources
 from holdfast.journal.archive_import import Imported, import_archive, opened_stores
 from holdfast.journal.archive_reader import ArchiveReader
 from holdfast.journal.archive_resume import Begun, begun_in, check_begun
 from holdfast.journal.archive_source import ArchiveSource
 from holdfast.journal.backup import Backup, backup, written_whole
-from holdfast.journal.errors import CorruptRecord, HoldfastError
+from holdfast.journal.url import JournalUrl
 
+from .cli_journal import NoJournal, journal_option, the_journal, url_and_rest
 from .cli_report import shown, watched
+from .cli_status import told
 
 __all__ = ["archive_commands"]
 
-GOOD, PROBLEMS, CANNOT_RUN, INTERRUPTED = 0, 1, 2, 130
-
-_FOUND = (ArchiveDamaged, NotAnArchive, ForeignHistory, CorruptRecord)
-"""What is wrong with what was read, and not with how it was asked for."""
-
+_journal = click.argument("words", nargs=-1, metavar="[URL]")
 _json = click.option("--json", "in_json", is_flag=True, help="One JSON object instead of lines.")
 _categories = click.option(
     "--category", "categories", metavar="NAME", multiple=True, help="Only this category. May be given several times."
@@ -52,7 +50,8 @@ _force = click.option("--force", is_flag=True, help="Write over what is there.")
 
 
 @click.command("export")
-@click.argument("url")
+@_journal
+@journal_option
 @click.option("-o", "--output", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Else stdout.")
 @_categories
 @_snapshots
@@ -61,7 +60,8 @@ _force = click.option("--force", is_flag=True, help="Write over what is there.")
 @_force
 @_json
 def export_command(
-    url: str,
+    words: Sequence[str],
+    journal: str | None,
     output: Path | None,
     categories: Sequence[str],
     snapshots: bool,
@@ -70,7 +70,7 @@ def export_command(
     force: bool,
     in_json: bool,
 ) -> None:
-    """Write the journal at URL as an archive, to a file or into a pipe.
+    """Write a journal as an archive, to a file or into a pipe.
 
     As it is at the moment at which this starts; a writer may be at work and is never waited for. The archive is the
     same for equal journals, whatever stores they are in, and holds no keys, owners or epochs. Until it is whole, a file
@@ -79,7 +79,7 @@ def export_command(
     Exit status: 0 the archive is whole, 1 the journal is damaged, 2 it could not be written.
     """
     with _told("run it again with --resume, and it goes on" if output else ""):
-        run = _Export(url, categories, snapshots, compress)
+        run = _Export(the_journal(words, journal), categories, snapshots, compress)
         if output is None:
             if resume or force:
                 raise click.UsageError("--resume and --force are for a file: name one with -o FILE")
@@ -177,15 +177,19 @@ def _stdout() -> BinaryIO:
 
 
 @click.command("import")
-@click.argument("url")
+@_journal
+@journal_option
 @click.option(
     "-i", "--input", "source", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Else stdin.",
 )  # fmt: skip
 @click.option("--no-checkpoints", is_flag=True, help="Have all followers begin at the beginning.")
 @_json
-def import_command(url: str, source: Path | None, no_checkpoints: bool, in_json: bool) -> None:
-    """Take an archive into the journal at URL, from a file or a pipe. A journal that is not there is made.
+def import_command(
+    words: Sequence[str], journal: str | None, source: Path | None, no_checkpoints: bool, in_json: bool
+) -> None:
+    """Take an archive into a journal, from a file or a pipe. The journal has to be named, and is made if it is not
+    there.
 
     What is there already is compared and left as it is, so an import that was interrupted goes on when it is run again.
     Where the target holds another history of a stream, it is refused, with the first version that differs. No runtime
@@ -197,10 +201,23 @@ def import_command(url: str, source: Path | None, no_checkpoints: bool, in_json:
     Exit status: 0 all of it is there, 1 the archive is damaged or the target holds another history, 2 it could not run.
     """
     with _told("run it again, and it goes on"), contextlib.ExitStack() as opened:
+        url = _told_to_change(words, journal)
         stream = opened.enter_context(source.open("rb")) if source else _stdin()
         with watched() as progress:
             imported = asyncio.run(_import(url, stream, str(source or "stdin"), not no_checkpoints, progress))
     _tell_imported(imported, in_json)
+
+
+def _told_to_change(words: Sequence[str], option: str | None) -> str:
+    """The journal that is named. One that only happens to be in this folder is not written to."""
+    url, rest = url_and_rest(words)
+    if len(rest) > 1 - bool(url):
+        raise click.UsageError(f"one journal is named here: what is {rest[-1]!r}?")
+    named = url or (rest[0] if rest else option)
+    if named is None:
+        raise NoJournal("an import changes a journal, and none was named")
+    JournalUrl.parse(named)
+    return named
 
 
 async def _import(url: str, stream: BinaryIO, name: str, checkpoints: bool, progress: Progress) -> Imported:
@@ -220,11 +237,12 @@ def _stdin() -> BinaryIO:
 
 
 @click.command("digest")
-@click.argument("url")
+@_journal
+@journal_option
 @_categories
 @_json
-def digest_command(url: str, categories: Sequence[str], in_json: bool) -> None:
-    """Print digests of what the journal at URL holds: equal for equal contents, whatever store they are in.
+def digest_command(words: Sequence[str], journal: str | None, categories: Sequence[str], in_json: bool) -> None:
+    """Print digests of what a journal holds: equal for equal contents, whatever store they are in.
 
     In total and for each category: of the events of each stream and of keyed replies, however many partitions there
     are. For each partition: of its events in their order and at their positions. It reads, and changes nothing.
@@ -232,7 +250,7 @@ def digest_command(url: str, categories: Sequence[str], in_json: bool) -> None:
     Exit status: 0 it was read, 1 it is damaged, 2 it could not be read.
     """
     with _told():
-        contents = asyncio.run(_digest(url, categories))
+        contents = asyncio.run(_digest(the_journal(words, journal), categories))
     _tell(contents, in_json)
 
 
@@ -246,14 +264,16 @@ async def _digest(url: str, categories: Sequence[str]) -> Contents:
 
 
 @click.command("backup")
-@click.argument("url")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("words", nargs=-1, metavar="[URL] FILE")
+@journal_option
 @_force
 @_snapshots
 @_compress
 @_json
-def backup_command(url: str, file: Path, force: bool, snapshots: bool, compress: bool, in_json: bool) -> None:
-    """Make a backup of the journal at URL in FILE, while it is written.
+def backup_command(
+    words: Sequence[str], journal: str | None, force: bool, snapshots: bool, compress: bool, in_json: bool
+) -> None:
+    """Make a backup of a journal in FILE, while it is written.
 
     Of SQLite: a journal that opens as it is, sqlite:///FILE, checked by SQLite before it gets its name; of several
     partitions all files, FILE.p1 and so on, with FILE.manifest.json. Of PostgreSQL: an archive, read in one snapshot of
@@ -261,7 +281,11 @@ def backup_command(url: str, file: Path, force: bool, snapshots: bool, compress:
 
     Exit status: 0 it is made and whole, 1 the journal is damaged, 2 it could not be made.
     """
+    if not words:
+        raise click.UsageError("it needs a FILE to be made in")
+    file = Path(words[-1])
     with _told(), watched() as progress:
+        url = the_journal(words[:-1], journal)
         made = asyncio.run(backup(url, file, force=force, snapshots=snapshots, compress=compress, progress=progress))
     _tell_backup(made, in_json)
 
@@ -312,19 +336,9 @@ def _tell_backup(made: Backup, in_json: bool) -> None:
 
 @contextlib.contextmanager
 def _told(onward: str = "") -> Generator[None, None, None]:
-    """What keeps a command from running is told in a line, with a status that says so. `onward`: what to do after it
-    was interrupted."""
-    try:
-        with _interruptible():
-            yield
-    except (HoldfastError, OSError) as error:
-        click.echo(f"holdfast: {shown(str(error))}", err=True)
-        if isinstance(error, BrokenPipeError):  # nothing is left in a buffer that Python would fail to flush, aloud
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(PROBLEMS if isinstance(error, _FOUND) else CANNOT_RUN)
-    except KeyboardInterrupt:
-        click.echo(f"holdfast: interrupted{'; ' if onward else ''}{onward}", err=True)
-        sys.exit(INTERRUPTED)
+    """As of other commands. `onward`: what to do after it was interrupted."""
+    with told(onward), _interruptible():
+        yield
 
 
 @contextlib.contextmanager

@@ -5,11 +5,10 @@ at work. Ray is not started.
 """
 
 import asyncio
-import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 
 import click
 import msgspec
@@ -17,19 +16,19 @@ import msgspec
 from holdfast.actors.check import SAMPLES, EventReader, FollowingReader, check, readers_of
 from holdfast.actors.check_report import CheckReport, TypeFound
 from holdfast.actors.verify import aggregates_in
-from holdfast.journal.errors import HoldfastError
 from holdfast.journal.verify import Progress, open_sources
 
+from .cli_journal import journal_option, the_journal
 from .cli_report import shown, watched
+from .cli_status import GOOD, PROBLEMS, told
 from .projection_definition import is_projection, projection_of
 
 __all__ = ["check_command"]
 
-GOOD, PROBLEMS, CANNOT_RUN, INTERRUPTED = 0, 1, 2, 130
-
 
 @click.command("check")
-@click.argument("url")
+@click.argument("words", nargs=-1, metavar="[URL]")
+@journal_option
 @click.option(
     "--module",
     "modules",
@@ -42,8 +41,15 @@ GOOD, PROBLEMS, CANNOT_RUN, INTERRUPTED = 0, 1, 2, 130
 @click.option("--category", metavar="NAME", help="Only the streams of this category.")
 @click.option("--all", "every", is_flag=True, help="Open every event, not only some of each type.")
 @click.option("--json", "in_json", is_flag=True, help="One JSON object on stdout instead of lines.")
-def check_command(url: str, modules: Sequence[str], category: str | None, every: bool, in_json: bool) -> None:
-    """Compare the events of the code in --module with what the journal at URL holds.
+def check_command(
+    words: Sequence[str],
+    journal: str | None,
+    modules: Sequence[str],
+    category: str | None,
+    every: bool,
+    in_json: bool,
+) -> None:
+    """Compare the events of the code in --module with what a journal holds.
 
     For each stored type: whether whoever reads it (the aggregate, projections, reactions) knows it, can upcast it, and
     can open events of it: the first, the last and some between. Types that newer code has written are told, and
@@ -51,7 +57,8 @@ def check_command(url: str, modules: Sequence[str], category: str | None, every:
 
     Exit status: 0 all would load, 1 something would not (each with its first place), 2 it could not be checked.
     """
-    with _told():
+    with told():
+        url = the_journal(words, journal)
         readers = [reader for name in modules for reader in _readers_of(name)]
         with watched() as progress:
             report = asyncio.run(_check(url, readers, category, every, progress))
@@ -80,18 +87,6 @@ def _readers_of(name: str) -> Sequence[EventReader]:
     if not readers:
         raise click.UsageError(f"--module {name}: there is no aggregate, reaction or projection class in it")
     return readers
-
-
-@contextlib.contextmanager
-def _told() -> Generator[None, None, None]:
-    """What keeps it from running is told in a line, with a status that says so."""
-    try:
-        yield
-    except HoldfastError as error:
-        click.echo(f"holdfast: {shown(str(error))}", err=True)
-        sys.exit(CANNOT_RUN)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
 
 
 def as_json(report: CheckReport) -> str:

@@ -5,7 +5,7 @@ Names in a journal are whatever its users chose, so nothing of them reaches a te
 
 import contextlib
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Sequence
 
 import click
 import msgspec
@@ -13,7 +13,7 @@ import msgspec
 from holdfast.journal.verify import Problem, Progress, Report
 from holdfast.journal.verify_report import COUNTED_LATER
 
-__all__ = ["as_json", "show", "shown", "watched"]
+__all__ = ["as_json", "show", "show_table", "shown", "watched"]
 
 COLUMNS = ("what", "where", "problem")
 
@@ -75,13 +75,26 @@ def _show_lines(report: Report) -> None:
 
 
 def _show_table(report: Report) -> None:
+    _print_table(COLUMNS, map(_cells, report.problems))
+
+
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Rows of cells that are escaped already: a table on a terminal, lines with two spaces between cells elsewhere."""
+    if sys.stdout.isatty():
+        _print_table(columns, rows)
+        return
+    for row in (columns, *rows):
+        click.echo("  ".join(row))
+
+
+def _print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*COLUMNS, show_lines=False)
-    for problem in report.problems:
-        table.add_row(*(Text(cell) for cell in _cells(problem)))
+    table = Table(*columns, show_lines=False)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
     Console().print(table)
 
 

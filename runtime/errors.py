@@ -6,6 +6,8 @@ HoldfastError
     ├── NotAnAggregate       get() was given something that is no Aggregate subclass
     ├── CategoryConflict     two classes in this runtime claim one category
     ├── NamespaceConflict    the namespace serves another journal
+    ├── NoCluster            no Ray cluster answers at an address: start one, or name another
+    ├── NothingRuns          no journal runs in a namespace of a cluster: open it there, or name another
     ├── RuntimeClosed        this runtime was closed, or never opened
     ├── AheadOfJournal       a position that the journal has not reached: it was restored from an older copy
     ├── HostUnavailable      the host's process could not be brought up: says why
@@ -28,8 +30,10 @@ __all__ = [
     "InvalidId",
     "MissingExtra",
     "NamespaceConflict",
+    "NoCluster",
     "NoSuchFollower",
     "NotAnAggregate",
+    "NothingRuns",
     "RuntimeClosed",
     "RuntimeProblem",
     "SignatureRefused",
@@ -51,6 +55,31 @@ class InvalidId(RuntimeProblem, ValueError):
 
     def __str__(self) -> str:
         return f"aggregate id {self.id!r}: {self.problem}"
+
+
+class NoCluster(RuntimeProblem):
+    """No Ray cluster answers at this address, and whoever only looks starts none. Open a runtime, or name another
+    address."""
+
+    def __init__(self, address: str, problem: str) -> None:
+        super().__init__(address, problem)
+        self.address, self.problem = address, problem
+
+    def __str__(self) -> str:
+        return f"there is no Ray cluster at {self.address!r}: {self.problem}"
+
+
+class NothingRuns(RuntimeProblem):
+    """No journal runs in this namespace of the cluster, and whoever only looks starts none. `others`: namespaces in
+    which there is something."""
+
+    def __init__(self, namespace: str, others: tuple[str, ...]) -> None:
+        super().__init__(namespace, others)
+        self.namespace, self.others = namespace, others
+
+    def __str__(self) -> str:
+        there = f"; there are: {', '.join(map(repr, self.others))}" if self.others else ""
+        return f"nothing runs in namespace {self.namespace!r} of this cluster{there}"
 
 
 class AheadOfJournal(RuntimeProblem):

@@ -15,7 +15,7 @@ from holdfast.actors.definition import definition_of
 from holdfast.actors.host import Host
 from holdfast.actors.meters import HostMeters
 from holdfast.actors.watchdog import Watchdog
-from holdfast.journal.client import JournalClient
+from holdfast.journal.client import JournalClient, JournalLink
 from holdfast.journal.errors import Fenced, JournalUnavailable
 from holdfast.journal.journal import Journal
 from holdfast.journal.meters import JournalMeters
@@ -259,7 +259,7 @@ def ways_to(cluster: Cluster, spec: JournalSpec, config: Config) -> list[Journal
     return [JournalWay(cluster, config, partition) for partition in range(spec.partitions)]
 
 
-def journal_over(ways: Sequence[JournalWay], config: Config) -> Journal:
+def journal_over(ways: Sequence[JournalLink], config: Config) -> Journal:
     """The journal at the end of these ways. Without partitions there is nothing between it and its callers."""
     parts = [JournalClient(way, patience_s=config.journal_patience_s) for way in ways]
     return parts[0] if len(parts) == 1 else PartitionedJournal(parts)

@@ -126,7 +126,7 @@ def test_what_is_one_is_counted_as_one_and_a_missing_position_is_named_once(tmp_
         (["nothing"], "names no kind of journal"),
         (["memory://"], "cannot be verified"),
         (["sqlite:////etc/passwd"], "is not an SQLite file"),
-        ([], "Missing argument"),
+        ([], "no journal was named"),
         (["URL", "--category", "Nope"], "'Nope'; there are: Notes"),
         (["URL", "--module", "no_such_module"], "ModuleNotFoundError"),
         (["URL", "--module", "json"], "no aggregate class"),
