@@ -299,7 +299,7 @@ class Given(Generic[A]):
         return self._outcome(_Run(self, self.definition.served[REACT], arguments, {}, context))
 
     def _reacted_to(self, event: Any) -> Stored:
-        kind: type[Any] = type(event)
+        kind = cast("type[Any]", event.__class__)
         spec = self.definition.reactions.get(stored_type(kind)) if event_name(kind) is not None else None
         if spec is None:
             raise NotForThis(f"{self.definition.category} has no @on for {kind.__name__}")

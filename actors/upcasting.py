@@ -245,8 +245,9 @@ def _results(step: Upcaster, result: Any) -> list[tuple[str | None, Mapping[str,
 def _result(step: Upcaster, each: Any) -> tuple[str | None, Mapping[str, Any]]:
     if isinstance(each, Mapping):
         return None, cast("Mapping[str, Any]", each)
-    pair = cast("tuple[Any, ...]", each if isinstance(each, tuple) else ())
-    if len(pair) != 2 or not isinstance(pair[0], str) or not isinstance(pair[1], Mapping):
+    pair: Any = each
+    is_pair = isinstance(each, tuple) and len(pair) == 2
+    if not is_pair or not isinstance(pair[0], str) or not isinstance(pair[1], Mapping):
         raise TypeError(f"{step.__name__} returned {each!r} in its list: no dict, and no pair of a name and a dict")
     return pair[0], cast("Mapping[str, Any]", pair[1])
 
