@@ -77,6 +77,11 @@ def export_command(
     has the name FILE.part. The digests of what was written are printed.
 
     Exit status: 0 the archive is whole, 1 the journal is damaged, 2 it could not be written.
+
+    \b
+    Examples:
+      holdfast export sqlite:///bank.db -o bank.hf
+      holdfast export sqlite:///bank.db | holdfast import postgres://me@host/bank
     """
     with _told("run it again with --resume, and it goes on" if output else ""):
         run = _Export(the_journal(words, journal), categories, snapshots, compress)
@@ -199,6 +204,10 @@ def import_command(
     where they were. In any other one the order within each stream is kept and positions are new.
 
     Exit status: 0 all of it is there, 1 the archive is damaged or the target holds another history, 2 it could not run.
+
+    \b
+    Example:
+      holdfast import postgres://me@host/bank -i bank.hf
     """
     with _told("run it again, and it goes on"), contextlib.ExitStack() as opened:
         url = _told_to_change(words, journal)
@@ -248,6 +257,10 @@ def digest_command(words: Sequence[str], journal: str | None, categories: Sequen
     are. For each partition: of its events in their order and at their positions. It reads, and changes nothing.
 
     Exit status: 0 it was read, 1 it is damaged, 2 it could not be read.
+
+    \b
+    Example:
+      holdfast digest sqlite:///bank.db
     """
     with _told():
         contents = asyncio.run(_digest(the_journal(words, journal), categories))
@@ -280,6 +293,10 @@ def backup_command(
     the database and brought back by `holdfast import`; --snapshots and --compress are for that.
 
     Exit status: 0 it is made and whole, 1 the journal is damaged, 2 it could not be made.
+
+    \b
+    Example:
+      holdfast backup sqlite:///bank.db /backups/bank.db
     """
     if not words:
         raise click.UsageError("it needs a FILE to be made in")

@@ -56,6 +56,10 @@ def check_command(
     snapshots that would be ignored, and events that the journal has none of.
 
     Exit status: 0 all would load, 1 something would not (each with its first place), 2 it could not be checked.
+
+    \b
+    Example:
+      holdfast check sqlite:///bank.db --module bank.accounts
     """
     with told():
         url = the_journal(words, journal)
