@@ -27,7 +27,8 @@ $(READY): pyproject.toml
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1' 2>.venv/setup.log \
 		|| { cat .venv/setup.log >&2; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,postgres,kafka,nats,webhooks,otel,metrics]' --group dev \
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev --editable \
+		'.[demo,postgres,kafka,nats,webhooks,otel,metrics,privacy,compression]' \
 		>.venv/setup.log 2>&1 || { cat .venv/setup.log >&2; exit 1; }
 	@# Type checkers run no import hooks: this path entry shows them an editable install as they would see a wheel.
 	@$(BIN)/python -c 'import pathlib, site; \

@@ -18,11 +18,14 @@ from .errors import (
     NotSerializable,
     Overloaded,
     Rejected,
+    ReplyForgotten,
     StateChangedOutsideHandler,
     UnhandledEvent,
     UnknownCommand,
 )
+from .forgotten import Forgotten
 from .handlers import apply
+from .personal import Personal
 from .policy import DeadLetter, Retry, Stop
 from .reaction import Reaction
 from .recorded import RecordedEvent
@@ -38,18 +41,21 @@ __all__ = [
     "DeadLetter",
     "DeadlineExceeded",
     "DefinitionError",
+    "Forgotten",
     "HydrationFailed",
     "KeyReused",
     "NotInCommand",
     "NotSerializable",
     "Overloaded",
     "PendingReminder",
+    "Personal",
     "Reaction",
     "RecordedEvent",
     "Rejected",
     "ReminderCancelled",
     "ReminderFired",
     "ReminderSet",
+    "ReplyForgotten",
     "Retry",
     "StateChangedOutsideHandler",
     "Stop",

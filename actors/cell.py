@@ -34,6 +34,7 @@ from holdfast.journal.errors import (
     Unstorable,
 )
 from holdfast.journal.journal import Journal
+from holdfast.journal.opening import is_sealed
 from holdfast.journal.records import Append, Appended, KeyedReply, Load, NewEvent, Snapshot, StoredReply, StreamId
 from holdfast.journal.subject import Log, Subject
 
@@ -41,7 +42,15 @@ from .aggregate import Aggregate
 from .calls import Call, Kind
 from .counters import Counters
 from .definition import CommandSpec, Definition
-from .errors import CommandAborted, DeadlineExceeded, KeyReused, NotSerializable, Rejected, UnknownCommand
+from .errors import (
+    CommandAborted,
+    DeadlineExceeded,
+    KeyReused,
+    NotSerializable,
+    Rejected,
+    ReplyForgotten,
+    UnknownCommand,
+)
 from .fingerprint import fingerprint
 from .gate import RECORD_BYTES, Done, OutputGate
 from .hydrate import Hydrated
@@ -443,6 +452,9 @@ class Cell:
                 return False
             if call.known is None:
                 return True
+            if is_sealed(call.known.reply):
+                self._refuse(call, ReplyForgotten(self.name, call.command_id))
+                return False
             done = Done(call.known.reply, call.known.fingerprint)
         self.host.counters.replays += 1
         if call.keyed and done.fingerprint != call.fingerprint:

@@ -30,6 +30,7 @@ from .firing import holdfast_fire, holdfast_fired
 from .handlers import applied_by, correlated_by, handled_by
 from .likeness import difference
 from .options import Options
+from .personal import personal_fields, personal_in
 from .place import place_of, visible_names
 from .reacting import REACT, Reactions, ReactionSpec, correlation_problem, reacting_with
 from .reading import Decodes, Reading
@@ -99,7 +100,8 @@ class Definition:
 
     `commands`, `events`: those that its users wrote. `served`, `applied`: these and our own, which no reference has.
     `events_by_name`: by all types that the journal may hold of them. `reactions`: the events of the journal that a
-    `Reaction` reacts to, by the type that is stored of them today; else empty.
+    `Reaction` reacts to, by the type that is stored of them today; else empty. `personal`: the fields with personal
+    data of those of its events that have some, likewise.
     """
 
     def __init__(self, cls: "type[Aggregate]", frame: FrameType | None = None) -> None:
@@ -116,10 +118,12 @@ class Definition:
         self.reactions = Reactions(self._read_reactions(names) if cls.__holdfast_reacts__ else {})
         self.served = {**self.commands, **SYSTEM_COMMANDS, **self._reacting()}
         self._state = State(cls, names, frame)
+        self._check_state()
         self.events = self._read_events(names)
         self.applied = {**self.events, **SYSTEM_EVENTS}
         self.ancestry = Ancestry(self.events)
         self.events_by_name = self._by_stored_type()
+        self.personal = {spec.name: f for spec in self.events.values() if (f := personal_fields(spec.type, names))}
         if not self.options.abstract:
             self._check_emits()
 
@@ -373,6 +377,12 @@ class Definition:
                 return len(arguments) == 3
         problem = "an @on method of a reaction takes self, the event and, if it wants, its record; nothing else"
         raise self._error(method, problem, function)
+
+    def _check_state(self) -> None:
+        for name, annotation in self._state.fields.items():
+            if personal_in(annotation):
+                problem = "Personal(…) marks the field of an event; what the state has of it is kept sealed with it"
+                raise self._error(name, problem)
 
     def _check_emits(self) -> None:
         for name, value in self._attributes.items():

@@ -12,6 +12,7 @@
         ├── UnknownCommand                 the host's definition has no such command or query
         ├── HydrationFailed                a stored event cannot be applied: names stream, version, position
         ├── KeyReused                      one idempotency key, two different commands
+        ├── ReplyForgotten                 it was done, and what it answered was forgotten with a person's data
         ├── CallCycle                      a call chain came back to an aggregate that waits for it
         ├── Overloaded                     a bounded queue is full: wait and send again
         └── DeadlineExceeded               no answer in time; `outcome` says whether it may have happened
@@ -35,6 +36,7 @@ __all__ = [
     "NotSerializable",
     "Overloaded",
     "Rejected",
+    "ReplyForgotten",
     "StateChangedOutsideHandler",
     "UnhandledEvent",
     "UnknownCommand",
@@ -152,6 +154,18 @@ class KeyReused(AggregateError):
 
     def __str__(self) -> str:
         return f"{self.stream}: idempotency key {self.key!r} was used before, for something else"
+
+
+class ReplyForgotten(AggregateError):
+    """This command was done, once; what it answered is not known any more, since it was kept sealed, and a person whose
+    data it may have held was forgotten. Do not send it under another key: it would be done again."""
+
+    def __init__(self, stream: str, command_id: str) -> None:
+        super().__init__(stream, command_id)
+        self.stream, self.command_id = stream, command_id
+
+    def __str__(self) -> str:
+        return f"{self.stream}: command {self.command_id!r} was done, and its reply was forgotten"
 
 
 class CallCycle(AggregateError):

@@ -16,6 +16,7 @@ from holdfast.journal.event_types import VERSIONED
 from holdfast.journal.reminders import RESERVED_PREFIX
 
 from .errors import DefinitionError
+from .personal import personal_codec
 from .place import defining_frame, place_of, place_of_field, visible_names
 from .upcasting import ALIASES, NAME, SPLIT_FROM, VERSION, check_chain, stored_type
 
@@ -73,7 +74,7 @@ def _event(name: str, evolution: Mapping[str, Any]) -> Callable[[type[T]], type[
         check_chain(made, evolution.get(VERSION, 1), place_of(cls, frame))
         _take_names(made, (name, *evolution.get(ALIASES, ())), place_of(cls, frame))
         try:
-            Codec[Any](made, made.__name__, names=visible_names(frame))
+            personal_codec(Codec[Any](made, made.__name__, names=visible_names(frame)), made, visible_names(frame))
         except UnresolvedType:
             pass  # something defined further down; the aggregate that handles it will tell
         except CodecError as error:
@@ -93,7 +94,7 @@ def event_name(cls: Any) -> str | None:
 
 def event_codec(cls: type, names: Mapping[str, Any]) -> Codec[Any]:
     """A codec of an event class; `names`: what its annotations may refer to."""
-    return Codec(cls, f"event {stored_type(cls)}", names=names)
+    return personal_codec(Codec[Any](cls, f"event {stored_type(cls)}", names=names), cls, names)
 
 
 def _check_name(name: Any) -> None:

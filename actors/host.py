@@ -21,7 +21,9 @@ import msgspec
 from holdfast.journal import tracing
 from holdfast.journal.errors import Fenced, JournalError
 from holdfast.journal.journal import Journal
+from holdfast.journal.keys import DataSubject, stream_of
 from holdfast.journal.records import StreamId
+from holdfast.journal.sealing import SealingJournal
 from holdfast.journal.subject import Log, Subject
 
 from .calls import Answer, Call, CallWire, Kind
@@ -373,6 +375,14 @@ class Host:
         await self._departure(cell)
         await self._end_if_empty()
         return True
+
+    async def forget(self, kind: str, id: str, streams: Sequence[str]) -> int:
+        """A data subject was forgotten: have no key of it at hand any more, and send the aggregates of these streams
+        out of memory, without a snapshot. Returns how many were there."""
+        ids = [stream.id for stream in map(stream_of, streams) if stream.category == self.definition.category]
+        if isinstance(self.journal, SealingJournal):
+            self.journal.let_go(DataSubject(kind, id), [StreamId(self.definition.category, each) for each in ids])
+        return sum(await asyncio.gather(*map(self.passivate, ids)))
 
     async def retire(self) -> None:
         """Finish what is under way, take no more, write the snapshots, and end: a successor takes over. Calls that

@@ -16,6 +16,7 @@ from typing import Any
 
 from holdfast.journal.codec import Codec, CodecError, digest
 from holdfast.journal.event_types import name_and_version
+from holdfast.journal.marked import has_mark
 from holdfast.journal.records import Recorded, StreamId
 
 from .behaviour import behaviour_of
@@ -135,10 +136,11 @@ def key_of(reaction: str, partition: int, position: int, part: int = 0) -> str:
 def arguments_of(recorded: Recorded, partition: int, part: int = 0) -> tuple[Any, ...]:
     """What `holdfast_react` is called with: all that the journal says of the event, and nothing else. An older event
     goes as it was recorded, with the number of its part, so that it is the same command also when its upcasters are
-    not."""
+    not. What is sealed there travels sealed: the command is the same after its subject was forgotten, and its
+    fingerprint tells nothing."""
     event = recorded
-    stream = event.stream
-    what = (event.type, event.payload, partition, event.position, stream.category, stream.id, event.version)
+    stream, payload = event.stream, event.sealed or event.payload
+    what = (event.type, payload, partition, event.position, stream.category, stream.id, event.version)
     return *what, event.command_id, event.recorded_at, event.metadata, *((part,) if part else ())
 
 
@@ -169,6 +171,8 @@ def reacting_with(category: str, reactions: Reactions) -> Callable[..., Any]:
             recorded_at=recorded_at,
             metadata=metadata,
         )
+        if has_mark(payload):
+            recorded = await self.__dict__["_unit"].peers.opened(recorded)
         for spec, event in reactions.of(recorded, partition):
             if event.part == part:
                 return await spec.react(self, event)

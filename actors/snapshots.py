@@ -72,6 +72,10 @@ class SnapshotWriter:
 
     def put(self, snapshot: Snapshot) -> None:
         """Queue a snapshot whose version is durable."""
+        kept = self._journal.kept(snapshot)
+        if kept is None:
+            return
+        snapshot = kept
         size, older = len(snapshot.payload), self._waiting.get(snapshot.stream)
         if size > self._bytes_max:
             subject = Subject(*snapshot.stream, version=snapshot.version)

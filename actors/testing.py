@@ -638,6 +638,9 @@ class _Peers:
             raise AssertionError(f"no peer given for ({type.__name__}, {id!r}), which {caller.instance!r} calls")
         return self._peers[type, id]
 
+    async def opened(self, recorded: Recorded) -> Recorded:
+        return recorded  # nothing is sealed here
+
     def given_peer(self, type: type[Any], id: str) -> Given[Any]:
         peer = self._peers[type, id]
         assert isinstance(peer, _Known), f"the peer {type.__name__} {id!r} is not a given(…)"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from holdfast.journal import tracing
 from holdfast.journal.codec import CodecError
+from holdfast.journal.records import Recorded
 
 from .context import Context
 from .definition import CommandSpec, Definition, EventSpec
@@ -36,6 +37,10 @@ class Peers(Protocol):
 
     def get(self, type: type[Any], id: str, caller: "Unit") -> Any:
         """A reference to an aggregate, for calls on behalf of `caller`."""
+        ...
+
+    async def opened(self, recorded: Recorded) -> Recorded:
+        """An event with what is sealed in it opened, or blank."""
         ...
 
 

@@ -6,7 +6,12 @@ The journal verifies bytes; this gives it, for each aggregate class at hand, a w
 from collections.abc import Iterable
 from types import ModuleType
 
+from msgspec.structs import replace
+
+from holdfast.journal.compression import expanded
+from holdfast.journal.marked import SEALED, has_mark, is_marked
 from holdfast.journal.records import Recorded, Snapshot, StreamId
+from holdfast.journal.sealed import blanked
 
 from .aggregate import Aggregate
 from .definition import definition_of
@@ -28,17 +33,20 @@ class ClassReplay:
         self._instance = self._definition.new(stream.id)
 
     def apply(self, event: Recorded) -> None:
-        """Bring the state to the next version. Raises `HydrationFailed`, as hydration would."""
+        """Bring the state to the next version. Raises `HydrationFailed`, as hydration would. There are no keys here, so
+        what is sealed counts as forgotten."""
+        if has_mark(event.payload):
+            event = replace(event, payload=blanked(event.payload))
         self._definition.replay(self._instance, (event,))
 
     def compare(self, snapshot: Snapshot) -> str | None:
         """How the snapshot parts from the state; empty if it does not. None: of another schema, which is passed over
-        by hydration too."""
-        if snapshot.schema != self._definition.schema:
+        by hydration too; or sealed, which cannot be looked into here."""
+        if snapshot.schema != self._definition.schema or is_marked(snapshot.payload, SEALED):
             return None
         copy = self._definition.new(snapshot.stream.id)
         try:
-            self._definition.restore(copy, snapshot.payload, snapshot.version)
+            self._definition.restore(copy, expanded(snapshot.payload), snapshot.version)
         except Exception as error:  # whatever a payload makes a codec raise, it is the payload that is wrong
             return f"it does not decode: {error}"
         return self._definition.state_difference(self._instance, copy)

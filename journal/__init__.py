@@ -10,6 +10,7 @@ from .errors import (
     CodecError,
     CorruptRecord,
     DuplicateKey,
+    ExtraMissing,
     Fenced,
     ForeignPartition,
     HoldfastError,
@@ -24,6 +25,8 @@ from .errors import (
     JournalTooNew,
     JournalUnavailable,
     JournalUrlError,
+    KeyStoreConflict,
+    NoKeyStore,
     NotAJournal,
     PartitionConflict,
     PlacementConflict,
@@ -33,6 +36,9 @@ from .errors import (
 )
 from .event_types import name_and_version, typed_name
 from .journal import Journal
+from .key_desk import KeyDesk
+from .keys import DataSubject, Destroyed, Key, KeyId, KeyStore, Wanted
+from .keys_url import open_keys
 from .memory import MemoryStore
 from .partition import PARTITIONS_MAX, Partition, partition_of
 from .partitioned import PartitionedJournal
@@ -67,7 +73,10 @@ __all__ = [
     "Checkpoint",
     "CodecError",
     "CorruptRecord",
+    "DataSubject",
+    "Destroyed",
     "DuplicateKey",
+    "ExtraMissing",
     "Fact",
     "Fenced",
     "ForeignPartition",
@@ -88,11 +97,17 @@ __all__ = [
     "JournalUnavailable",
     "JournalUrl",
     "JournalUrlError",
+    "Key",
+    "KeyDesk",
+    "KeyId",
+    "KeyStore",
+    "KeyStoreConflict",
     "KeyedReply",
     "Load",
     "Loaded",
     "MemoryStore",
     "NewEvent",
+    "NoKeyStore",
     "NotAJournal",
     "Partition",
     "PartitionConflict",
@@ -112,7 +127,9 @@ __all__ = [
     "StreamId",
     "Unstorable",
     "VersionConflict",
+    "Wanted",
     "name_and_version",
+    "open_keys",
     "open_store",
     "partition_of",
     "typed_name",

@@ -24,7 +24,7 @@ import msgspec
 
 from .shape import ArrayShape, EnumShape, MapShape, Misfit, RecordShape, Shape, TupleShape, UnionShape, Unresolved
 
-__all__ = ["hints_of", "mended", "return_hint", "shape_of"]
+__all__ = ["hints_of", "mended", "return_hint", "shape_of", "unwrapped"]
 
 Names = Mapping[str, Any] | None
 
@@ -73,7 +73,7 @@ class _Reader:
 
     def read(self, annotation: Any, step: str = "") -> Shape:
         try:
-            return self._read(_unwrapped(annotation), annotation)
+            return self._read(unwrapped(annotation), annotation)
         except Misfit as misfit:
             raise misfit.under(step) from misfit.__cause__
 
@@ -139,7 +139,7 @@ class _Reader:
         if dataclasses.is_dataclass(cls):
             return self._dataclass(annotation, bare, cls)
         if typing.is_typeddict(cls):
-            record = RecordShape(annotation, cls.__name__, ("map",), dict)
+            record = RecordShape(bare, cls.__name__, ("map",), dict)
             hints = hints_of(cls, self.names)
             optional = {name for name, hint in hints.items() if get_origin(hint) is typing.NotRequired}
             record.required = frozenset(getattr(cls, "__required_keys__", ())) - optional
@@ -163,7 +163,7 @@ class _Reader:
         if issubclass(cls, enum.Flag) or not values:
             raise Misfit(f"{cls.__name__} cannot be carried by MessagePack")
         by_name = f"{cls.__name__}({','.join(cls.__members__)})"  # a value's repr may hold an address
-        shape = EnumShape(annotation, by_name, ("str",), cls, native=False)
+        shape = EnumShape(cls, by_name, ("str",), cls, native=False)
         shape.tag = cls.__name__
         return shape
 
@@ -197,18 +197,18 @@ def _first(args: tuple[Any, ...]) -> Any:
     return args[0] if args else Any
 
 
-def _unwrapped(annotation: Any) -> Any:
+def unwrapped(annotation: Any) -> Any:
     """Without `Annotated`, `NewType`, `Final`, type aliases and type variables."""
     if annotation is None:
         return type(None)
     if isinstance(annotation, NewType):
-        return _unwrapped(annotation.__supertype__)
+        return unwrapped(annotation.__supertype__)
     if isinstance(annotation, TypeVar):
-        return _unwrapped(Any if annotation.__bound__ is None else annotation.__bound__)
+        return unwrapped(Any if annotation.__bound__ is None else annotation.__bound__)
     if get_origin(annotation) is Annotated:
-        return _unwrapped(get_args(annotation)[0])
+        return unwrapped(get_args(annotation)[0])
     if type(annotation).__name__ == "TypeAliasType":
-        return _unwrapped(annotation.__value__)
+        return unwrapped(annotation.__value__)
     return annotation
 
 

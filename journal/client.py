@@ -160,6 +160,10 @@ class JournalClient:
         """See `Store.find_keyed`."""
         return await self._finds.submit((stream, list(keys)))
 
+    def kept(self, snapshot: Snapshot) -> Snapshot | None:
+        """As it is: see `Journal.kept`."""
+        return snapshot
+
     async def save_snapshots(self, batch: Sequence[Snapshot], *, keep: int) -> None:
         """See `Store.save_snapshots`. Tried once: a snapshot is a cache, and not worth a queue of retries."""
         await self._link.ask("save_snapshots", list(batch), keep)

@@ -22,7 +22,9 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from .annotations import shape_of
-from .errors import CodecError
+from .compression import expanded
+from .errors import CodecError, ExtraMissing
+from .marked import MARKED_HEADS
 from .shape import Misfit, Shape, Unresolved
 
 __all__ = [
@@ -101,11 +103,15 @@ def encode_plain(value: Mapping[str, Any]) -> bytes:
 
 
 def decode_plain(payload: bytes) -> dict[str, Any]:
-    """The map that `encode_plain` was given. Raises `CodecError` for bytes that hold none."""
+    """The map that `encode_plain` was given, or that a compressed payload was made from. What is sealed in it stays an
+    extension value, which `sealed.shown` puts into words. Raises `CodecError` for bytes that hold none, and
+    `ExtraMissing`."""
     if not payload:
         return {}
     try:
-        return _decode_map(payload)
+        return _decode_map(expanded(payload) if payload[0] in MARKED_HEADS else payload)
+    except ExtraMissing:
+        raise
     except Exception as error:  # also text that is no UTF-8, and nesting without end
         raise CodecError("metadata", _why_not_decoded(error)) from error
 

@@ -9,6 +9,9 @@
         │   ├── JournalTooNew      written by a newer release: upgrade
         │   ├── PartitionConflict  made with another number of partitions: open it with that one
         │   ├── ForeignPartition   a partition of another journal stands there: put its own back
+        │   ├── NoKeyStore         there is personal data, and no store for its keys: open with keys=
+        │   ├── KeyStoreConflict   the journal is served with another key store: open with that one
+        │   ├── ExtraMissing       a package that is an extra is not installed: install it
         │   └── JournalLocked      another process writes it: the error says who
         ├── VersionConflict        someone else appended first: hydrate and decide again
         ├── Fenced                 a newer owner claimed the name: stop at once
@@ -34,6 +37,7 @@ __all__ = [
     "CodecError",
     "CorruptRecord",
     "DuplicateKey",
+    "ExtraMissing",
     "Fenced",
     "ForeignPartition",
     "HoldfastError",
@@ -48,6 +52,8 @@ __all__ = [
     "JournalTooNew",
     "JournalUnavailable",
     "JournalUrlError",
+    "KeyStoreConflict",
+    "NoKeyStore",
     "NotAJournal",
     "PartitionConflict",
     "PlacementConflict",
@@ -133,6 +139,44 @@ class ForeignPartition(JournalOpenError):
 
     def __str__(self) -> str:
         return f"journal {self.path}: is a partition of another journal, with id {self.recorded} and not {self.wanted}"
+
+
+class NoKeyStore(JournalOpenError):
+    """Personal data is to be written, or read, and the journal was opened without a store for its keys. Open the
+    runtime with `keys=`; nothing was written."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what, "")
+        self.args = (what,)
+        self.what = what
+
+    def __str__(self) -> str:
+        return f"{self.what}: the journal was opened without a key store; Runtime.open(…, keys=…) names one"
+
+
+class KeyStoreConflict(JournalOpenError):
+    """This journal is being served with another key store, or with none. Open it with that one: a person's data would
+    be sealed under keys of two stores, and forgotten in one of them."""
+
+    def __init__(self, asked: str) -> None:
+        super().__init__(asked, "")
+        self.args = (asked,)
+        self.asked = asked
+
+    def __str__(self) -> str:
+        return f"key store {self.asked}: the journal is served with another one, or with none"
+
+
+class ExtraMissing(JournalOpenError):
+    """A package that is an extra of this one is not installed where it is needed. Install it; nothing was changed."""
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        super().__init__(what, "")
+        self.args = (what, package, extra)
+        self.what, self.package, self.extra = what, package, extra
+
+    def __str__(self) -> str:
+        return f"{self.what} needs {self.package}: pip install 'holdfast[{self.extra}]'"
 
 
 class JournalLocked(JournalOpenError):

@@ -86,6 +86,11 @@ class Journal(Protocol):
         """See `Store.find_keyed`."""
         ...
 
+    def kept(self, snapshot: Snapshot) -> Snapshot | None:
+        """A snapshot of a state that is in memory now, as it may be kept: sealed, where it has to be. None: it may
+        not."""
+        ...
+
     async def save_snapshots(self, batch: Sequence[Snapshot], *, keep: int) -> None:
         """See `Store.save_snapshots`. Tried once."""
         ...

@@ -124,6 +124,10 @@ class PartitionedJournal:
         """See `Store.find_keyed`."""
         return await self._part(stream).find_keyed(stream, keys)
 
+    def kept(self, snapshot: Snapshot) -> Snapshot | None:
+        """As it is: see `Journal.kept`."""
+        return snapshot
+
     async def save_snapshots(self, batch: Sequence[Snapshot], *, keep: int) -> None:
         """See `Store.save_snapshots`. Those of one partition may be saved although another one's are not."""
         by_part: dict[JournalClient, list[Snapshot]] = {}

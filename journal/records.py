@@ -90,7 +90,9 @@ class Appended(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=Fa
 
 
 class Recorded(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
-    """An event as the journal holds it. `version` from 1 within its stream, `position` from 1 in the journal."""
+    """An event as the journal holds it. `version` from 1 within its stream, `position` from 1 in the journal.
+
+    `sealed`: the payload as it is stored, where fields of it are sealed and `payload` has been opened; else empty."""
 
     position: int
     stream: StreamId
@@ -101,6 +103,7 @@ class Recorded(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=Fa
     recorded_at: int
     metadata: bytes = b""
     reply: bytes | None = None
+    sealed: bytes = b""
 
 
 def recorded(event: NewEvent, stream: StreamId, version: int, position: int) -> Recorded:

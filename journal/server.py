@@ -17,6 +17,8 @@ from .admission import check_epoch, check_ids, check_name, check_position, check
 from .batcher import Batcher
 from .codec import CodecError, decode_plain
 from .errors import JournalError, JournalUnavailable
+from .key_desk import KeyDesk
+from .keys import DataSubject, Destroyed, Key, KeyId, Wanted
 from .meters import JournalMeters
 from .records import (
     Append,
@@ -43,15 +45,18 @@ class JournalServer:
         self,
         store: Store,
         *,
+        keys: KeyDesk | None = None,
         commit_max: int = 4000,
         waiting_bytes_max: int = 256 << 20,
         meters: JournalMeters | None = None,
         name: str = "0",
     ) -> None:
-        """`commit_max`: requests (each a host's batch) in one transaction; `waiting_bytes_max`: bytes of
-        appends waiting for the disk, beyond which requests get `JournalBusy`. `meters`: where it notes how long
-        commits take; None: nowhere. `name`: of its partition, in traces."""
+        """`keys`: what serves the keys of personal data, if this partition does. `commit_max`: requests (each a host's
+        batch) in one transaction; `waiting_bytes_max`: bytes of appends waiting for the disk, beyond which requests get
+        `JournalBusy`. `meters`: where it notes how long commits take; None: nowhere. `name`: of its partition, in
+        traces."""
         self.store, self.meters, self._name = store, meters, name
+        self._keys = keys or KeyDesk(None)
         self._stopping = False
         self._tail = Tail(store)
         self._commits: Batcher[list[Append], list[Appended | JournalError]] = Batcher(
@@ -67,6 +72,7 @@ class JournalServer:
 
     async def start(self) -> None:
         """Open the store. Raises `JournalOpenError`s."""
+        await self._keys.open()
         await self.store.open()
         self._tail = Tail(self.store)
         self._stopping = False
@@ -77,6 +83,7 @@ class JournalServer:
         self._tail.close()
         await self._commits.drain()
         await self.store.close()
+        await self._keys.close()
 
     @property
     def waiting(self) -> int:
@@ -216,6 +223,22 @@ class JournalServer:
     async def statistics(self) -> StoreStatistics:
         """See `Store.statistics`."""
         return await self.store.statistics()
+
+    async def check_keys(self, what: str, mark: str = "") -> None:
+        """See `KeyDesk.check`."""
+        self._keys.check(what, mark)
+
+    async def prepare_keys(self, wanted: Sequence[Wanted]) -> list[tuple[Key, ...] | None]:
+        """See `KeyStore.prepare`."""
+        return await self._keys.prepare(wanted)
+
+    async def find_keys(self, ids: Sequence[KeyId]) -> list[bytes | None]:
+        """See `KeyStore.find`."""
+        return await self._keys.find(ids)
+
+    async def destroy_keys(self, kind: str, id: str) -> Destroyed:
+        """See `KeyStore.destroy`."""
+        return await self._keys.destroy(DataSubject(kind, id))
 
     async def _commit(self, requests: list[list[Append]]) -> list[list[Appended | JournalError]]:
         """One transaction for all that waits; the results are handed back request by request."""

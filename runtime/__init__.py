@@ -32,6 +32,7 @@ if _typing.TYPE_CHECKING:
         SinkUnavailable,
     )
     from .follower import FollowerPhase, FollowerStatistics, FollowerStopped
+    from .forgetting import ForgottenReport
     from .inspection import Inspection
     from .placement import Dedicated, Placement, Sharded
     from .projection import Projection
@@ -60,6 +61,7 @@ __all__ = [
     "FollowerPhase",
     "FollowerStatistics",
     "FollowerStopped",
+    "ForgottenReport",
     "HostLimits",
     "HostUnavailable",
     "Inspection",
@@ -119,6 +121,7 @@ _HOMES = {
         "SinkUnavailable",
     ],
     ".follower": ["FollowerPhase", "FollowerStatistics", "FollowerStopped"],
+    ".forgetting": ["ForgottenReport"],
     ".inspection": ["Inspection"],
     ".placement": ["Dedicated", "Placement", "Sharded"],
     ".projection": ["Projection"],

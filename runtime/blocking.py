@@ -20,6 +20,7 @@ from holdfast.journal.positions import Positions
 from .errors import RuntimeClosed
 
 if TYPE_CHECKING:
+    from .forgetting import ForgottenReport
     from .runtime import Statistics
 
 __all__ = ["BlockingRef", "BlockingRuntime"]
@@ -187,6 +188,11 @@ class BlockingRuntime:
     def rebuild(self, what: Any) -> Iterator[Any]:
         """See `Runtime.rebuild`; a plain iterator."""
         return self._each(self._runtime.rebuild(what), lambda progress: progress.aclose())
+
+    def forget(self, kind: str, id: str) -> "ForgottenReport":
+        """See `Runtime.forget`."""
+        report: ForgottenReport = self._loop.wait(self._runtime.forget(kind, id))
+        return report
 
     def statistics(self) -> "Statistics":
         """See `Runtime.statistics`."""

@@ -19,6 +19,7 @@ from .cli_aggregates import passivate_command, snapshot_command
 from .cli_archive import archive_commands
 from .cli_check import check_command
 from .cli_completion import completion_command
+from .cli_forget import forget_command
 from .cli_journal import classes_in, journal_option, module_option, the_journal
 from .cli_live import live_command
 from .cli_projections import projections_command
@@ -120,6 +121,7 @@ _COMMANDS = (
     demo_command,
     bench_command,
     completion_command,
+    forget_command,
     *archive_commands,
 )
 for each in _COMMANDS:

@@ -26,9 +26,8 @@ from holdfast.journal.archive_reader import ArchiveReader
 from holdfast.journal.archive_resume import Begun, begun_in, check_begun
 from holdfast.journal.archive_source import ArchiveSource
 from holdfast.journal.backup import Backup, backup, written_whole
-from holdfast.journal.url import JournalUrl
 
-from .cli_journal import NoJournal, journal_option, the_journal, url_and_rest
+from .cli_journal import journal_option, journal_to_change, the_journal
 from .cli_report import shown, watched
 from .cli_status import told
 
@@ -210,23 +209,11 @@ def import_command(
       holdfast import postgres://me@host/bank -i bank.hf
     """
     with _told("run it again, and it goes on"), contextlib.ExitStack() as opened:
-        url = _told_to_change(words, journal)
+        url = journal_to_change(words, journal)
         stream = opened.enter_context(source.open("rb")) if source else _stdin()
         with watched() as progress:
             imported = asyncio.run(_import(url, stream, str(source or "stdin"), not no_checkpoints, progress))
     _tell_imported(imported, in_json)
-
-
-def _told_to_change(words: Sequence[str], option: str | None) -> str:
-    """The journal that is named. One that only happens to be in this folder is not written to."""
-    url, rest = url_and_rest(words)
-    if len(rest) > 1 - bool(url):
-        raise click.UsageError(f"one journal is named here: what is {rest[-1]!r}?")
-    named = url or (rest[0] if rest else option)
-    if named is None:
-        raise NoJournal("an import changes a journal, and none was named")
-    JournalUrl.parse(named)
-    return named
 
 
 async def _import(url: str, stream: BinaryIO, name: str, checkpoints: bool, progress: Progress) -> Imported:

@@ -29,6 +29,7 @@ __all__ = [
     "NoJournal",
     "classes_in",
     "journal_option",
+    "journal_to_change",
     "journal_url",
     "look_at",
     "module_option",
@@ -101,10 +102,22 @@ def journal_url(argument: str | None, option: str | None) -> str:
 
 def the_journal(words: Sequence[str], option: str | None) -> str:
     """The URL of the one journal that these words of a command name, if they name any. Raises as `journal_url`."""
+    return journal_url(_one(words), option)
+
+
+def journal_to_change(words: Sequence[str], option: str | None) -> str:
+    """The same for what changes it: one that only happens to be in this folder is not meant."""
+    named = _one(words) or option
+    if named is None:
+        raise NoJournal("this changes a journal, and none was named")
+    return journal_url(named, None)
+
+
+def _one(words: Sequence[str]) -> str | None:
     url, rest = url_and_rest(words)
     if len(rest) > 1 - bool(url):
         raise click.UsageError(f"one journal is named here: what is {rest[-1]!r}?")
-    return journal_url(url or (rest[0] if rest else None), option)
+    return url or (rest[0] if rest else None)
 
 
 def _is_journal(path: Path) -> bool:

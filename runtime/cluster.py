@@ -71,6 +71,7 @@ class JournalSpec:
     volatile: bool  # its events live in its process only: it must not be restarted as if nothing had been
     partitions: int = 1  # each lives, and is found, by itself
     sight: Sight = field(default_factory=Sight)
+    keys: str = field(default="", repr=False)  # the URL of the store with the keys of personal data
 
     @property
     def mark(self) -> str:
@@ -79,7 +80,7 @@ class JournalSpec:
 
     def without_url(self) -> "JournalSpec":
         """For processes that ask the journal and never open it."""
-        return replace(self, url="")
+        return replace(self, url="", keys="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

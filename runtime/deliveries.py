@@ -12,12 +12,13 @@ Before this: the follower has its checkpoint. After this: the reaction's policy 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from holdfast.actors.calls import Trace
 from holdfast.actors.definition import definition_of
-from holdfast.actors.errors import UnknownCommand
+from holdfast.actors.errors import ReplyForgotten, UnknownCommand
 from holdfast.actors.policy import Retry, Stop
 from holdfast.actors.reacting import REACT, ReactionSpec, arguments_of, key_of
 from holdfast.actors.reaction import Reaction
@@ -204,7 +205,8 @@ class Deliveries:
         )
         dispatcher, command = self._desk.gate.dispatcher, self._definition.served[REACT]
         arguments = arguments_of(event.record, event.partition, event.part)
-        await dispatcher.call(how, dispatcher.line(how), command, arguments, {})
+        with suppress(ReplyForgotten):  # it was done
+            await dispatcher.call(how, dispatcher.line(how), command, arguments, {})
 
     async def _follow_policy(self, delivery: Delivery, error: Exception, failures: int) -> None:
         policy = self._policy

@@ -258,6 +258,8 @@ class Dispatcher:
 
     async def _record(self, definition: Definition) -> None:
         placement = self.placements.of(definition.category)
+        if definition.personal:
+            await self.journal.parts[0].ask("check_keys", f"{definition.category} has personal data")
         await self.journal.register(definition.category, placement.recorded_as, definition.code if self._leads else "")
         if self._leads and placement.hosts_max is not None:
             self.cluster.expect(definition.type, self.config)

@@ -100,6 +100,12 @@ class Feed:
             # Whatever came until it is woken had nothing for it: it need not be there any more.
             after = max(after, await self._more(stream))
 
+    def let_go(self) -> None:
+        """Keep nothing of what came so far: whoever has not taken it yet reads it in the journal."""
+        self._pages.clear()
+        self._events = self._bytes = 0
+        self._start = self.reached
+
     async def close(self) -> None:
         """End it."""
         self._reading.cancel()
@@ -223,6 +229,12 @@ class Feeds:
             # The page is kept with them: no other has its identity meanwhile.
             page_and_events = self._opened[place] = page, opener.opened(page, partition)
         return page_and_events[1]
+
+    def let_go(self) -> None:
+        """Keep no events that came so far, nor what was made of them: something in them was forgotten."""
+        self._opened.clear()
+        for feed in self._feeds.values():
+            feed.let_go()
 
     async def close(self) -> None:
         """End them all; whoever waits there is told that nothing more comes."""

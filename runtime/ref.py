@@ -14,6 +14,9 @@ from holdfast.actors.aggregate import Aggregate
 from holdfast.actors.definition import CommandSpec, Definition, definition_of
 from holdfast.actors.errors import UnknownCommand
 from holdfast.actors.unit import Unit
+from holdfast.journal.opening import OPENED
+from holdfast.journal.records import Recorded
+from holdfast.journal.wire import decode_page, encode
 
 from .dispatcher import Dispatcher, Target
 from .errors import InvalidId, NotAnAggregate, RuntimeClosed
@@ -61,6 +64,12 @@ class Gate:
         """A reference to an aggregate; `caller` is known from the context the reference is used in. `how`: as in
         `target`."""
         return Ref(target(type, id, **how), self)
+
+    async def opened(self, recorded: Recorded) -> Recorded:
+        """An event with what is sealed in it opened, or blank. Raises `CorruptRecord`, `JournalUnavailable`."""
+        journal = self.dispatcher.journal
+        (found,) = decode_page(await journal.parts[0].ask(OPENED, encode([recorded])))
+        return found
 
     @staticmethod
     def here(namespace: str, home: Home | None) -> "Gate":

@@ -18,8 +18,12 @@ from holdfast.actors.watchdog import Watchdog
 from holdfast.journal.client import JournalClient, JournalLink
 from holdfast.journal.errors import Fenced, JournalUnavailable
 from holdfast.journal.journal import Journal
+from holdfast.journal.key_desk import KeyDesk
+from holdfast.journal.keys_url import KeysUrl
 from holdfast.journal.meters import JournalMeters
+from holdfast.journal.opening import OpeningLink
 from holdfast.journal.partitioned import PartitionedJournal
+from holdfast.journal.sealing import sealing
 from holdfast.journal.server import JournalServer
 from holdfast.journal.url import JournalUrl, open_store
 
@@ -32,6 +36,10 @@ from .sight import Sight
 from .watch import watched
 
 __all__ = ["HostResident", "JournalResident", "JournalWay", "Make", "Resident", "journal_over", "ways_to"]
+
+
+STREAMS_MORE = 1000
+"""Streams beyond those in memory for which a host keeps keys at hand: those that are just coming and going."""
 
 
 class Resident(ABC):
@@ -77,9 +85,10 @@ class JournalResident(Resident):
     """A journal server, of one partition, under its namespace's name."""
 
     methods = frozenset({
-        "append", "claim", "confirm", "describe", "due_reminders", "find_checkpoint", "find_keyed_of",
-        "find_replies", "follow", "head", "list_snapshots", "list_streams", "load", "ping", "read_all", "read_stream",
-        "register", "save_checkpoint", "save_snapshots", "statistics", "stop", "metrics",
+        "append", "check_keys", "claim", "confirm", "describe", "destroy_keys", "due_reminders", "find_checkpoint",
+        "find_keyed_of", "find_keys", "find_replies", "follow", "head", "list_snapshots", "list_streams", "load",
+        "metrics", "ping", "prepare_keys", "read_all", "read_stream", "register", "save_checkpoint", "save_snapshots",
+        "statistics", "stop",
     })  # fmt: skip
 
     def __init__(self, spec: JournalSpec, partition: int = 0, *, put: Put | None = None) -> None:
@@ -108,11 +117,19 @@ class JournalResident(Resident):
 
     async def start(self) -> None:
         meters = JournalMeters() if self._spec.sight.metrics else None
-        server = JournalServer(open_store(self._spec.url, self._partition), meters=meters, name=str(self._partition))
+        store, name = open_store(self._spec.url, self._partition), str(self._partition)
+        server = JournalServer(store, keys=self._desk(), meters=meters, name=name)
         await server.start()
         self._server = server
         if self._sampler is not None:
             self._sampler.start()
+
+    def _desk(self) -> KeyDesk | None:
+        """Keys are served by the first partition, if they are stored anywhere."""
+        if not self._spec.keys or self._partition:
+            return None
+        url = KeysUrl.parse(self._spec.keys)
+        return KeyDesk(url.store(), url.mark)
 
     async def stop(self) -> None:
         if self._sampler is not None:
@@ -128,7 +145,8 @@ class HostResident(Resident):
     """A host under its owner's name, with a way to the journal and to other aggregates."""
 
     methods = frozenset({
-        "collect", "exchange", "hello", "live", "metrics", "passivate", "ping", "probe", "retire", "statistics",
+        "collect", "exchange", "forget", "hello", "live", "metrics", "passivate", "ping", "probe", "retire",
+        "statistics",
     })  # fmt: skip
 
     def __init__(
@@ -160,7 +178,12 @@ class HostResident(Resident):
             spec.owner,
             incarnation(),  # drawn here: two processes made from one spec must not pass for one
             definition,
-            journal,
+            sealing(
+                journal,
+                definition.personal,
+                compress_from=spec.config.compress_from,
+                streams_max=spec.limits.live_max + STREAMS_MORE,
+            ),
             peers=self._gate,
             limits=spec.limits,
             pack=pack,
@@ -261,5 +284,5 @@ def ways_to(cluster: Cluster, spec: JournalSpec, config: Config) -> list[Journal
 
 def journal_over(ways: Sequence[JournalLink], config: Config) -> Journal:
     """The journal at the end of these ways. Without partitions there is nothing between it and its callers."""
-    parts = [JournalClient(way, patience_s=config.journal_patience_s) for way in ways]
+    parts = [JournalClient(OpeningLink(way, ways[0]), patience_s=config.journal_patience_s) for way in ways]
     return parts[0] if len(parts) == 1 else PartitionedJournal(parts)

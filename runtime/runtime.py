@@ -24,8 +24,10 @@ from holdfast.actors.clock import MACHINE, Clock, VirtualClock, micros_of
 from holdfast.actors.definition import Definition, definition_of
 from holdfast.actors.host import HostStatistics
 from holdfast.actors.hydrate import hydrate
-from holdfast.journal.errors import HoldfastError, JournalLocked, JournalUnavailable
+from holdfast.journal.errors import HoldfastError, JournalLocked, JournalUnavailable, JournalUrlError
 from holdfast.journal.journal import Journal
+from holdfast.journal.keys import DataSubject
+from holdfast.journal.keys_url import KeysUrl
 from holdfast.journal.merge import merged, starting_at
 from holdfast.journal.partition import partition_of
 from holdfast.journal.positions import Positions
@@ -42,6 +44,7 @@ from .errors import NamespaceConflict
 from .feed import Feeds
 from .follower import FollowerStatistics
 from .followers import Followers
+from .forgetting import Forgetting, ForgottenReport
 from .kinds import formers_of, is_reaction, names_of, plans_of
 from .local import LocalCluster
 from .metrics import Put, Sample, Sampler, of_process, summed
@@ -162,6 +165,7 @@ class Runtime:
         placement: PlacementChoice | None = None,
         config: Config | None = None,
         clock: Clock = MACHINE,
+        keys: str | None = None,
     ) -> "Opening":
         """Open the journal at `url` on a Ray cluster. Use it as `async with`, `await`, or, blocking, as `with`.
 
@@ -176,17 +180,23 @@ class Runtime:
         about another one carry it. A process of reminders that was lost starts where the clock stood when it was
         started first, and comes up to it with the next advance.
 
+        `keys`: the URL of the store for the keys of personal data, a journal's URL or `sqlite:///keys.db?wrap=env:NAME`
+        with a master key; the process of the journal opens it. Needed where events have fields marked `Personal`, and
+        where subjects are forgotten.
+
         Raises `JournalUrlError` at once; on entering `JournalOpenError`s, `JournalUnavailable` after
-        `journal_patience_s` without an answer, `PlacementConflict`, `NamespaceConflict`.
+        `journal_patience_s` without an answer, `PlacementConflict`, `NamespaceConflict`,
+        `KeyStoreConflict`.
         """
         JournalUrl.parse(url)
+        keys = _keys(url, keys)
         placements = _placements(placement)
 
         async def entered() -> Runtime:
             _begin_tracing(config)
             stay = await _stay(address)
             how = url, namespace, placements, placement, config
-            return await _opened(*how, stay.cluster, stay.leave, clock, one_clock=False, put=put)
+            return await _opened(*how, stay.cluster, stay.leave, clock, keys, one_clock=False, put=put)
 
         return Opening(entered, JournalUrl.parse(url).redacted)
 
@@ -199,17 +209,19 @@ class Runtime:
         placement: PlacementChoice | None = None,
         config: Config | None = None,
         clock: Clock = MACHINE,
+        keys: str | None = None,
     ) -> "Opening":
         """The same runtime without Ray: everything lives in the calling process and ends with it. For tests, and
         for programs that want durable aggregates in one process. `clock`: a `VirtualClock` is moved by hand, and with
         it the time of commands, reminders and timers."""
         JournalUrl.parse(url)
+        keys = _keys(url, keys)
         placements = _placements(placement)
 
         async def entered() -> Runtime:
             _begin_tracing(config)
             join = partial(LocalCluster, clock=clock)
-            return await _opened(url, namespace, placements, placement, config, join, None, clock)
+            return await _opened(url, namespace, placements, placement, config, join, None, clock, keys)
 
         return Opening(entered, JournalUrl.parse(url).redacted)
 
@@ -448,6 +460,22 @@ class Runtime:
                 return
             await asyncio.sleep(REBUILD_LOOK_S)
 
+    async def forget(self, kind: str, id: str) -> ForgottenReport:
+        """Forget a data subject, `forget("customer", "42")`: destroy its key, so that every field marked as its
+        personal data reads as blank from now on, and see to it that no process still has the data in memory. After this
+        no query answers with it. What is written of the same subject later is kept under a new key.
+
+        Rows of projections, and what was published, were made from the data when it was readable: they hear of it by
+        the event `Forgotten`. Doing it twice is harmless, and doing it again is what to do after an error. Raises
+        `NoKeyStore`, `JournalUnavailable`, `JournalFailed`, `ValueError`."""
+        for what, text in (("kind", kind), ("id", id)):
+            if not isinstance(text, str) or not text or not text.isprintable():
+                raise ValueError(f"the {what} of a data subject is printable text, not {text!r}")
+        forgetting = Forgetting(self._cluster, self._journal, self._config)
+        report = await forgetting.forget(DataSubject(kind, id), self._clock.now_us())
+        self._feeds.let_go()
+        return report
+
     async def statistics(self) -> Statistics:
         """What the journal holds, and what the hosts and followers of this namespace hold and have done."""
         journal, hosts, followers = await asyncio.gather(
@@ -598,6 +626,7 @@ async def _opened(
     join: Callable[[JournalSpec], Cluster],
     leave: Leave | None,
     clock: Clock = MACHINE,
+    keys: str = "",
     *,
     one_clock: bool = True,
     put: Put | None = None,
@@ -610,6 +639,7 @@ async def _opened(
         volatile=parsed.scheme == "memory",
         partitions=parsed.partitions,
         sight=config.sight,
+        keys=keys,
     )
     cluster = join(spec)
     runtime: Runtime | None = None
@@ -623,6 +653,9 @@ async def _opened(
                     await way.end()
             raise
         journal = journal_over(ways, config)
+        if keys:
+            url_of_keys = KeysUrl.parse(keys)
+            await journal.parts[0].ask("check_keys", url_of_keys.redacted, url_of_keys.mark)
         runtime = Runtime(
             cluster, journal, spec, placements, config, leave=leave, clock=clock, one_clock=one_clock, put=put
         )
@@ -642,6 +675,16 @@ def _begin_tracing(config: Config | None) -> None:
     """In this process, before anything is started."""
     if config is not None:
         config.sight.begin_tracing()
+
+
+def _keys(journal: str, keys: str | None) -> str:
+    """The URL of the key store, absolute; empty for none. Raises `JournalUrlError`."""
+    if keys is None:
+        return ""
+    url = KeysUrl.parse(keys)
+    if url.url.scheme == "memory" and JournalUrl.parse(journal).scheme != "memory":
+        raise JournalUrlError(keys, "keys in memory are lost before the journal that needs them")
+    return url.absolute()
 
 
 def _nothing_held() -> None:

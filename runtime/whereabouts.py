@@ -78,21 +78,21 @@ class Whereabouts:
         if found is None:
             why = "it kept its events in memory" if spec.volatile else "no runtime has opened it"
             raise PeerGone(journal_name(partition), f"it does not run; {why}")
-        machine, url = found
+        machine, url, keys = found
         node = next((node for node in await asyncio.to_thread(self._nodes) if node.machine == machine), None)
         if node is None:
             raise PeerGone("the journal", f"its file is on the machine {machine}, which has no node in the cluster now")
-        return Start(spec=replace(spec, url=url), restarts=True, node=node.id)
+        return Start(spec=replace(spec, url=url, keys=keys or spec.keys), restarts=True, node=node.id)
 
     def failed(self, partition: int) -> None:
         """It was not started after all: one in memory may be."""
         self._in_memory.discard(partition)
 
-    def _file(self) -> tuple[str, str] | None:
-        """The machine that has the journal's file, and its URL."""
-        found = self._noted()
-        if self._may_start and (found is None or found[1] != self._spec.url):
-            note = f"{self._machine}\n{self._spec.url}"
+    def _file(self) -> tuple[str, str, str] | None:
+        """The machine that has the journal's file, its URL, and that of its key store, if one was named."""
+        found, url, keys = self._noted(), self._spec.url, self._spec.keys
+        if self._may_start and (found is None or found[1] != url or (keys and found[2] != keys)):
+            note = "\n".join(filter(None, (self._machine, url, keys)))
             if found is None:
                 self._notes.add(self._key, note)  # of two that start it at once, one says where it is
             else:
@@ -100,9 +100,9 @@ class Whereabouts:
             found = self._noted()
         return found
 
-    def _noted(self) -> tuple[str, str] | None:
+    def _noted(self) -> tuple[str, str, str] | None:
         note = self._notes.get(self._key)
         if note is None:
             return None
-        machine, _, url = note.partition("\n")
-        return machine, url
+        machine, url, keys, *_ = f"{note}\n\n".split("\n")
+        return machine, url, keys

@@ -12,6 +12,8 @@ SEAMS = {
     "ray": {"runtime/_ray.py"},
     "aiosqlite": {"journal/sqlite.py"},
     "asyncpg": {"journal/postgres_session.py", "runtime/model_postgres.py"},  # of journals, and of read models
+    "cryptography": {"journal/cipher.py"},
+    "zstandard": {"journal/compression.py"},
     "aiokafka": {"runtime/publish_kafka.py"},
     "nats": {"runtime/publish_nats.py"},
     "httpx2": {"runtime/publish_webhook.py"},

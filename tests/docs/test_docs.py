@@ -133,6 +133,7 @@ def check_command(command: str, files: set[str]) -> None:
             "curl",
             "tail",
             "cat",
+            "cd",
             "kill",
             "until",
             "do",

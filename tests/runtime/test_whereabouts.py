@@ -1,6 +1,7 @@
 """Whereabouts: a journal in a file comes up on its own machine and nowhere else, one in memory once, a database
 anywhere."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -134,3 +135,16 @@ def test_the_nodes_of_the_cluster_are_those_alive_own_first(monkeypatch: pytest.
         here = SimpleNamespace(get_node_id=lambda mine=mine: mine)
         monkeypatch.setattr(seam.ray, "get_runtime_context", lambda here=here: here)
         assert seam._live_nodes() == expected
+
+
+async def test_whoever_starts_a_file_again_brings_the_store_of_its_personal_keys_along() -> None:
+    """Also a runtime that was opened without; one that names another store says which it is from now on."""
+    notes = Notes()
+    with_keys = replace(FILE, keys="sqlite:////data/keys.db")
+    assert (await known_on("a", notes, ONE, spec=with_keys).start_of(0)).spec == with_keys
+    host = known_on("b", notes, OTHER, ONE, spec=FILE.without_url(), may_start=False)
+    assert (await host.start_of(0)).spec == with_keys
+    assert (await known_on("a", notes, ONE).start_of(0)).spec == with_keys
+    moved = replace(FILE, keys="sqlite:////vault/keys.db")
+    assert (await known_on("a", notes, ONE, spec=moved).start_of(0)).spec == moved
+    assert (await host.start_of(0)).spec == moved
