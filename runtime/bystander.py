@@ -2,7 +2,7 @@
 
 A runtime opens a journal, brings the code of its aggregates, has what does not answer replaced. A bystander does
 nothing of that: it needs neither URL nor classes, starts nothing, and ends nothing. What does not answer in time is
-left out. The command line's `live`, `passivate`, `snapshot` and `projections` are built on it.
+left out. The command line's `live`, `passivate`, `snapshot` and `projections` are built on it, and the console.
 """
 
 import asyncio
@@ -97,6 +97,19 @@ class Bystander:
         names = await self._cluster.follower_names()
         found: list[FollowerStatistics] = await self._answers(names, self._cluster.find_follower, "statistics")
         return sorted(found, key=lambda each: each.name)
+
+    async def host_names(self) -> list[str]:
+        """The hosts that run, those included that do not answer."""
+        return await self._cluster.host_names()
+
+    async def follower_names(self) -> list[str]:
+        """The followers that run, those included that do not answer."""
+        return await self._cluster.follower_names()
+
+    async def live(self, host: str) -> list[str]:
+        """The ids of what a host has in memory, least recently used first; none if it does not answer."""
+        found: list[list[str]] = await self._answers([host], self._cluster.find_host, "live")
+        return found[0] if found else []
 
     async def _answers(
         self, names: Sequence[str], find: Callable[[str], Awaitable[Peer | None]], method: str, *args: Any

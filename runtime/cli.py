@@ -30,6 +30,7 @@ from .cli_status import CANNOT_RUN, GOOD, PROBLEMS, told
 from .cli_streams import streams_command
 from .cli_tail import tail_command
 from .cli_try import bench_command, demo_command
+from .cli_ui import ui_command
 
 __all__ = ["cli", "main"]
 
@@ -122,6 +123,7 @@ _COMMANDS = (
     bench_command,
     completion_command,
     forget_command,
+    ui_command,
     *archive_commands,
 )
 for each in _COMMANDS:

@@ -18,6 +18,8 @@ SEAMS = {
     "nats": {"runtime/publish_nats.py"},
     "httpx2": {"runtime/publish_webhook.py"},
     "opentelemetry": {"journal/tracing.py"},
+    "jinja2": {"runtime/console/rendering.py"},
+    "uvicorn": {"runtime/console/serve.py"},
 }
 
 FILES = sorted(p for layer in LAYERS for p in (ROOT / layer).rglob("*.py"))
@@ -38,7 +40,8 @@ def imports(path: Path) -> Iterator[str]:
 def test_file_imports_only_its_own_layer_and_below(path: Path) -> None:
     """What is below never knows what is above."""
     layer = path.relative_to(ROOT).parts[0]
-    allowed = LAYERS[: LAYERS.index(layer)]  # inside a layer imports are relative, so never named
+    within = path.parent.parent != ROOT  # inside a layer imports are relative, so never named; but in a package of it
+    allowed = LAYERS[: LAYERS.index(layer) + within]
     above = [m for m in imports(path) if m.startswith("holdfast.") and m.split(".")[1] not in allowed]
     assert not above, f"{layer} may not import {above}"
 

@@ -134,6 +134,7 @@ def check_command(command: str, files: set[str]) -> None:
             "tail",
             "cat",
             "cd",
+            "export",
             "kill",
             "until",
             "do",
