@@ -41,6 +41,7 @@ from holdfast.journal.store import Store
 from holdfast.journal.url import JournalUrl
 from holdfast.journal.verify_source import CheckpointRow
 
+from .beginning import is_position
 from .inspection_report import (
     CategorySummary,
     Change,
@@ -425,7 +426,7 @@ def _has_context(event: RecordedEvent) -> bool:
 
 def _followers(heads: Sequence[int], checkpoints: Sequence[Sequence[CheckpointRow]]) -> tuple[FollowerView, ...]:
     """`checkpoints`: of each partition."""
-    owners = {row.name: row.owner for rows in reversed(checkpoints) for row in rows}
+    owners = {row.name: row.owner for rows in reversed(checkpoints) for row in rows if is_position(row.name)}
     at = [{row.name: row.position for row in rows} for rows in checkpoints]
     return tuple(
         FollowerView(

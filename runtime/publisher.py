@@ -27,7 +27,7 @@ import functools
 import random
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, ClassVar, Literal, TypeAlias, get_args
+from typing import Any, ClassVar, get_args
 from urllib.parse import quote
 
 from holdfast.actors.behaviour import behaviour_of
@@ -36,14 +36,14 @@ from holdfast.actors.events import event_name
 from holdfast.actors.fingerprint import fingerprint
 from holdfast.actors.policy import DeadLetter, Policy, Retry, Stop
 from holdfast.actors.upcasting import Ancestry, Piece, event_aliases, stored_type
-from holdfast.journal.client import JournalClient
 from holdfast.journal.codec import CodecError
 from holdfast.journal.event_types import name_and_version
 from holdfast.journal.positions import Positions
-from holdfast.journal.records import Checkpoint, Followed, Recorded
+from holdfast.journal.records import Followed, Recorded
 from holdfast.journal.reminders import RESERVED_PREFIX
 from holdfast.journal.subject import Log, Subject
 
+from .beginning import After, begin_after, save_position
 from .cloud_events import CloudEvent, DataFormat, cloud_event
 from .dead_letters import DeadLetters, Letter, NoSuchLetter, problem_of
 from .errors import EventRefused, HostUnavailable, NotAnAggregate, SinkProblem, SinkUnavailable
@@ -53,8 +53,6 @@ from .sink import Sink
 __all__ = ["Publisher", "PublisherFollower", "publisher_plan"]
 
 log = Log(__name__)
-
-After: TypeAlias = Literal["beginning", "now"] | Positions
 
 PATIENCE = Retry(first_s=0.2, most_s=60.0)
 """How a broker that is away is asked again, unless the policy says how."""
@@ -107,7 +105,8 @@ class Publisher:
         if batch < 1:
             raise ValueError(f"publisher {name!r}: batch must be at least 1, got {batch!r}")
         categories, types = tuple(_several(categories)), tuple(_several(types))
-        self.name, self.sink, self.source, self.after, self.batch = name, sink, source, after, batch
+        self.name, self.sink, self.source, self.batch = name, sink, source, batch
+        self.after: After = after
         self.data: DataFormat = data
         self.categories = tuple(sorted({_category(each) for each in categories}))
         self.types = tuple(sorted({_type(each) for each in types}))
@@ -211,12 +210,10 @@ class PublisherFollower(PageFollower):
         await letters.load()
         self._life = desk, letters
         self._began.set()
-        after = self._publisher.after
-        if isinstance(after, Positions) and len(after) != len(desk.parts):
-            raise FollowerStopped(desk.owner, f"after={after} is not of this journal, of {len(desk.parts)} partitions")
         self._ways = [_Way(self._publisher.sink) for _ in desk.parts]
-        self._saved = [await self._checkpoint(desk, partition) for partition in range(len(desk.parts))]
-        return Positions(tuple(self._saved))
+        beginning = await begin_after(desk, desk.owner, self._publisher.after)
+        self._saved = list(beginning)
+        return beginning
 
     async def take(self, desk: Desk, partition: int, page: Followed) -> int:
         """Publish what it wants of a page, and save that."""
@@ -282,20 +279,6 @@ class PublisherFollower(PageFollower):
             for part, today in enumerate(publisher.today(record))
             if today is not None
         ]
-
-    async def _checkpoint(self, desk: Desk, partition: int) -> int:
-        """Where to go on. To begin anywhere but at the beginning is decided once, and kept: a publisher that has not
-        published anything yet would else begin somewhere else after a crash, and leave out what came meanwhile."""
-        part, after = desk.parts[partition], self._publisher.after
-        position = await part.find_checkpoint(desk.owner)
-        if position or after == "beginning":
-            return position
-        begun = f"{desk.owner} has begun"
-        if not await part.find_checkpoint(begun):
-            position = after[partition] if isinstance(after, Positions) else await part.head()
-            await _save(part, desk, desk.owner, position)
-            await _save(part, desk, begun, 1)
-        return position
 
     async def _publish(self, desk: Desk, partition: int, records: Sequence[Recorded]) -> None:
         """All of them, in order; one that fits into no envelope is dealt with when its turn comes."""
@@ -380,7 +363,7 @@ class PublisherFollower(PageFollower):
         await letters.set_aside(letter)
 
     async def _save(self, desk: Desk, partition: int, position: int) -> None:
-        await _save(desk.parts[partition], desk, desk.owner, position)
+        await save_position(desk, partition, desk.owner, position)
         self._saved[partition] = position
 
 
@@ -421,10 +404,6 @@ def _batches(records: Sequence[Recorded], most: int) -> Iterator[tuple[bool, Seq
         size += len(record.payload)
     if records:
         yield True, records[start:]
-
-
-async def _save(part: JournalClient, desk: Desk, name: str, position: int) -> None:
-    await part.save_checkpoint(Checkpoint(name=name, owner=desk.owner, epoch=desk.epoch, position=position))
 
 
 def _several(names: Iterable[type[Any] | str]) -> Iterable[type[Any] | str]:

@@ -18,23 +18,18 @@ Before this: events are durable. After this: what follows from them is too.
 
 import asyncio
 from functools import partial
-from typing import Literal, TypeAlias
 
 from holdfast.actors.definition import definition_of
 from holdfast.actors.reaction import Reaction
 from holdfast.journal.positions import Positions
-from holdfast.journal.records import Checkpoint
 
+from .beginning import After, begin_after
 from .dead_letters import DeadLetters, Letter
 from .deliveries import Deliveries, Pause
 from .errors import HostUnavailable
-from .follower import Desk, Follower, FollowerPhase, FollowerPlan, FollowerStopped
+from .follower import Desk, Follower, FollowerPhase, FollowerPlan
 
-__all__ = ["After", "ReactionFollower", "follower_name", "plans_of"]
-
-After: TypeAlias = Literal["beginning", "now"] | Positions
-"""Where a reaction begins when it is started for the first time: with the first event of the journal, with the next
-one, or after these positions."""
+__all__ = ["ReactionFollower", "follower_name", "plans_of"]
 
 BEGINS_S = 30.0
 """Seconds for which those wait that ask it before it has begun."""
@@ -63,7 +58,8 @@ class ReactionFollower(Follower):
 
     def __init__(self, reaction: type[Reaction], after: After = "beginning", *, pause: Pause = asyncio.sleep) -> None:
         """`after`: where to begin the first time. `pause`: waits so many seconds."""
-        self._reaction, self._after, self._pause = reaction, after, pause
+        self._reaction, self._pause = reaction, pause
+        self._after: After = after
         self._name = follower_name(reaction)
         self._deliveries: Deliveries | None = None  # of this life, or, once it has stopped, of the last one
         self._began = asyncio.Event()
@@ -72,7 +68,7 @@ class ReactionFollower(Follower):
         """Deliver until cancelled. Raises `FollowerStopped` as the reaction's policy says, and `Fenced`."""
         letters = DeadLetters(self._name, desk)
         await letters.load()
-        start = await self._begin(desk)
+        start = await begin_after(desk, self._name, self._after)
         desk.progress.start(start)
         desk.progress.turn(FollowerPhase.CATCHING_UP)
         self._deliveries = Deliveries(self._reaction, self._name, desk, letters, start, self._pause)
@@ -97,29 +93,3 @@ class ReactionFollower(Follower):
             raise HostUnavailable(self._name, f"it has not found its checkpoint within {BEGINS_S:g} s") from None
         assert self._deliveries is not None, "it has begun"
         return self._deliveries
-
-    # -- where it begins -----------------------------------------------------------------------------------------
-
-    async def _begin(self, desk: Desk) -> Positions:
-        """The checkpoint. The first life ever decides where that is, and has it recorded, so that "now" stays when it
-        was: a position of 0 alone would not tell that there was a decision."""
-        begun = f"{self._name}:begun"
-        if not await desk.parts[0].find_checkpoint(begun):
-            for partition, position in enumerate(await self._first(desk)):
-                await self._save(desk, partition, self._name, position)
-            await self._save(desk, 0, begun, 1)
-        return Positions(tuple([await part.find_checkpoint(self._name) for part in desk.parts]))
-
-    async def _first(self, desk: Desk) -> Positions:
-        if not isinstance(self._after, Positions):
-            now = self._after == "now"
-            return Positions(tuple([await part.head() if now else 0 for part in desk.parts]))
-        if len(self._after) != len(desk.parts):
-            problem = f"it shall begin after {self._after}, and the journal has {len(desk.parts)} partitions"
-            raise FollowerStopped(self._name, problem)
-        return self._after
-
-    @staticmethod
-    async def _save(desk: Desk, partition: int, name: str, position: int) -> None:
-        checkpoint = Checkpoint(name=name, owner=desk.owner, epoch=desk.epoch, position=position)
-        await desk.parts[partition].save_checkpoint(checkpoint)

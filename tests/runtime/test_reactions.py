@@ -30,6 +30,7 @@ from holdfast.journal.errors import Fenced
 from holdfast.journal.positions import Positions
 from holdfast.journal.records import Checkpoint
 from holdfast.runtime import Opening, Runtime, Sharded
+from holdfast.runtime.beginning import is_position
 from holdfast.runtime.cluster import incarnation
 from holdfast.runtime.dead_letters import NoSuchLetter
 from holdfast.runtime.follower import Desk, FollowerPhase, FollowerStopped, Progress
@@ -80,7 +81,7 @@ class Part:
         return getattr(self._part, name)
 
     async def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        moves = not checkpoint.name.endswith(":begun") and checkpoint.position > 0
+        moves = is_position(checkpoint.name) and checkpoint.position > 0
         await (self._hook("before checkpoint") if moves else nothing(0))
         await self._part.save_checkpoint(checkpoint)
         await (self._hook("after checkpoint") if moves else nothing(0))
