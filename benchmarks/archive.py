@@ -23,7 +23,7 @@ QUESTION = Question(
     name="archive",
     asks="how fast is a journal exported, and imported?",
     compared="raw sqlite3 over the same rows: one SELECT; executemany",
-    target=at_least(0.1),
+    target=at_least(0.25),
 )
 STREAMS = 1000
 

@@ -1,15 +1,19 @@
-"""What compression and sealing cost, and save: on a realistic event of about 4 KiB, in one process, without a disk.
+"""What do compression and personal data cost, against encoding the same event with neither?
 
-python -m benchmarks.payloads
+An order with as many lines as make it about 4 KiB, in one process, without a disk, by the CPU that it takes:
+compressing and expanding it with zstd; sealing one field of it under a key, and opening it; and looking for marks of
+either, which is all that an event without them pays. Compared with encoding its fields as MessagePack, which every
+event costs.
 """
 
-import json
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import msgspec
 
+from benchmarks.harness import Question, Run, at_most
 from holdfast.journal.compression import compressed, expanded
 from holdfast.journal.keys import Key
 from holdfast.journal.marked import has_mark
@@ -17,7 +21,12 @@ from holdfast.journal.opening import field_place
 from holdfast.journal.records import StreamId
 from holdfast.journal.sealed import opened, parsed_fields, seal, unparsed
 
-SIZES = (256, 512, 1024, 2048, 4096, 16384, 262144)
+QUESTION = Question(
+    name="payloads",
+    asks="what do compression and personal data cost, by event?",
+    compared="encoding the same event as MessagePack",
+    target=None,
+)
 STREETS = ("Baker Street", "Rue de Rivoli", "Unter den Linden", "Gran Via", "Via Appia")
 
 
@@ -44,51 +53,68 @@ def order(size: int, seed: int) -> bytes:
     return made
 
 
-def microseconds(work: Callable[[], object], rounds: int = 5, seconds: float = 0.1) -> float:
-    """Of one call, of CPU: the best of a few rounds, so that a busy machine changes little."""
-    best = float("inf")
-    for _ in range(rounds):
-        count, start = 0, time.process_time()
-        while (taken := time.process_time() - start) < seconds / rounds:
-            work()
-            count += 1
-        best = min(best, taken / count)
-    return best * 1e6
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """`bytes`: of the event. `calls`: of each round."""
+
+    rounds: int
+    bytes: int
+    calls: int
 
 
-def main() -> None:
-    """One JSON object for each size."""
+FULL = Sizes(rounds=7, bytes=4096, calls=5000)
+QUICK = Sizes(rounds=3, bytes=4096, calls=500)
+
+
+async def measure(run: Run, sizes: Sizes) -> None:
+    payload = order(sizes.bytes, run.seed)
+    plain, small = msgspec.msgpack.decode(payload), compressed(payload, 1)
     key = Key(kind="customer", id="42", generation=1, secret=bytes(32))
-    stream = StreamId("Order", "1")
-    place = field_place(stream, 1, "order.placed", "address")
-    for size in SIZES:
-        payload = order(size, 1)
-        small = compressed(payload, 1)
-        fields, _ = parsed_fields(payload)
-        address = bytes(fields["address"])
-        sealed = unparsed({**fields, "address": seal(key, address, place)})
+    place = field_place(StreamId("Order", "1"), 1, "order.placed", "address")
+    fields, _ = parsed_fields(payload)
+    sealed = unparsed({**fields, "address": seal(key, bytes(fields["address"]), place)})
 
-        def sealing(
-            fields: dict[str, msgspec.Raw] = fields, payload: bytes = payload, address: bytes = address
-        ) -> bytes:
-            raw, _ = parsed_fields(payload)
-            return unparsed({**raw, "address": seal(key, address, place)})
+    def sealing() -> bytes:
+        raw, _ = parsed_fields(payload)
+        return unparsed({**raw, "address": seal(key, bytes(raw["address"]), place)})
 
-        def opening(sealed: bytes = sealed) -> bytes:
-            raw, found = parsed_fields(sealed)
-            return unparsed({**raw, "address": msgspec.Raw(opened(found["address"], key.secret, place))})
+    def opening() -> bytes:
+        raw, found = parsed_fields(sealed)
+        return unparsed({**raw, "address": msgspec.Raw(opened(found["address"], key.secret, place))})
 
-        told = {
-            "bytes": len(payload),
-            "ratio": round(len(payload) / len(small), 2),
-            "compress_us": round(microseconds(lambda payload=payload: compressed(payload, 1)), 1),
-            "expand_us": round(microseconds(lambda small=small: expanded(small)), 1),
-            "seal_field_us": round(microseconds(sealing), 1),
-            "open_field_us": round(microseconds(opening), 1),
-            "look_for_marks_us": round(microseconds(lambda payload=payload: has_mark(payload)), 2),
-        }
-        print(json.dumps(told))
+    assert (opening(), expanded(small)) == (payload, payload), "what comes out is not what went in"
+    cases: dict[str, Callable[[], object]] = {
+        "compressed": lambda: compressed(payload, 1),
+        "expanded": lambda: expanded(small),
+        "one field sealed": sealing,
+        "one field opened": opening,
+        "looked at for marks": lambda: has_mark(payload),
+    }
+    for name, work in cases.items():
+
+        async def ours(work: Callable[[], object] = work) -> float:
+            return cpu_s(work, sizes.calls)
+
+        async def theirs() -> float:
+            return cpu_s(lambda: msgspec.msgpack.encode(plain), sizes.calls)
+
+        samples = await run.alternate(name, sizes.rounds, {"ours": ours, "theirs": theirs})
+        marks = name == "looked at for marks"
+        run.compare(
+            "CPU of an event",
+            "s",
+            samples["ours"],
+            samples["theirs"],
+            of=name,
+            target=at_most(0.5) if marks else None,
+            has_target=marks,
+        )
+    run.details["compressed to"] = round(len(small) / len(payload), 3)
 
 
-if __name__ == "__main__":
-    main()
+def cpu_s(work: Callable[[], object], calls: int) -> float:
+    """Of one call."""
+    started = time.process_time()
+    for _ in range(calls):
+        work()
+    return (time.process_time() - started) / calls

@@ -2,8 +2,12 @@
 
 import asyncio
 import inspect
+import signal
 
 import pytest
+
+# Whoever starts tests in the background has them ignore Ctrl-C, and all that they start: some of it is to hear it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -3,7 +3,6 @@
 Each page is a plain coroutine from a request to a response. Whatever it raises becomes a page too.
 """
 
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from holdfast.journal.subject import Log, Subject
 from holdfast.runtime.inspection import Inspection
 
 from .guard import Keys
@@ -21,7 +21,7 @@ from .source import Source
 
 __all__ = ["Console", "Page", "answering", "console_of"]
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 Page = Callable[["Console", Request], Awaitable[Response]]
 
@@ -76,7 +76,7 @@ def answering(page: Page) -> Callable[[Request], Awaitable[Response]]:
             await console.source.failed(error)
             problem = told(error, journal=console.source.name)
             if problem.ours:
-                log.exception("%s", request.url.path)
+                log.error(Subject("console", request.url.path), "a page failed", exc_info=error)
             return console.page("problem.html", "", problem.status, title=problem.title, lines=problem.pieces)
 
     return answer

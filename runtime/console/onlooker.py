@@ -7,7 +7,6 @@ once in `FRESH_S`.
 
 import asyncio
 import importlib
-import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 from holdfast.actors.host import HostStatistics
 from holdfast.journal.errors import JournalUnavailable
 from holdfast.journal.records import StoreStatistics
+from holdfast.journal.subject import Log, Subject
 from holdfast.journal.url import JournalUrl
 from holdfast.runtime.config import Config
 from holdfast.runtime.errors import NamespaceConflict
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ABSENT", "HostView", "Onlooker", "View", "category_of", "onlooker_at"]
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 FRESH_S = 1.0
 LOOK_S = 10.0
@@ -127,7 +127,7 @@ class Onlooker:
                 self._bystander = await self._join()
             except Exception as error:  # whatever Ray raises where there is no cluster
                 self._problem = str(error) or type(error).__name__
-                log.warning("the cluster cannot be joined: %s", self._problem)
+                log.warning(Subject("console"), "the cluster cannot be joined: %s", self._problem)
                 await asyncio.sleep(JOIN_AGAIN_S)
 
     async def _leave(self) -> None:

@@ -1,6 +1,7 @@
 """The command line's looks at a journal: what they show is what is there, whatever it is called and whoever writes."""
 
 import asyncio
+import contextlib
 import json
 import os
 import pty
@@ -447,16 +448,20 @@ def test_cli_looks_beside_another_process_that_writes(writer):
         assert process.poll() is None
 
 
-def follow(*args):
+@contextlib.contextmanager
+def following(*args):
     command = [sys.executable, "-m", "holdfast.runtime.cli", "tail", "-f", "--json", *args]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()  # unless it has ended, as it should have
 
 
 def test_cli_tail_follows_another_process_without_a_gap_until_it_is_interrupted(writer):
     """Each event once, the newest first ones too; Ctrl-C is status 130 and no traceback."""
     url, _ = writer
-    process = follow(url, "-n", "3")
-    with process:
+    with following(url, "-n", "3") as process:
         versions = [json.loads(process.stdout.readline())["version"] for _ in range(50)]
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
@@ -468,8 +473,7 @@ def test_cli_tail_follows_another_process_without_a_gap_until_it_is_interrupted(
 def test_cli_tail_follows_from_a_journal_at_rest_into_one_that_is_written(tmp_path):
     """Opened while nobody had the file open, it sees who opens it then."""
     url = make(tmp_path / "a.db", ("ann", 1))
-    process = follow(url, "--stream", ANN)
-    with process:
+    with following(url, "--stream", ANN) as process:
         assert json.loads(process.stdout.readline())["version"] == 1
 
         async def write():

@@ -373,7 +373,7 @@ def snapshots_say_a_later_version(right: Any) -> Any:
 # -- sessions and links ------------------------------------------------------------------------------------------
 
 
-@defect(Session, "turn", focus=("message slow",))
+@defect(Session, "turn", within=200, focus=("message slow",))
 def batches_are_taken_in_any_order(right: Any) -> Any:
     """A batch that overtook another is taken at once."""
 
