@@ -1,6 +1,7 @@
 """What the tests of the console share: a shop's journal, made once, and a console over it."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ HERE = Path(__file__).parent
 for folder in (HERE, HERE.parent / "runtime"):
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
+# For the hosts, which import the shop by its name, and inherit the variable from the first test that starts Ray.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH", ""), str(HERE)]))
 
 import hf_shop  # noqa: E402
 

@@ -3,7 +3,6 @@
 import asyncio
 import sys
 import urllib.request
-from pathlib import Path
 
 import hf_shop
 import pytest
@@ -11,15 +10,12 @@ from hf_support import eventually
 
 from holdfast.runtime import Runtime, Sharded
 
-HERE = Path(__file__).parent
-
 
 @pytest.mark.ray
-async def test_a_console_sees_the_hosts_of_a_cluster_and_ends_nothing_there(tmp_path, monkeypatch):
+async def test_a_console_sees_the_hosts_of_a_cluster_and_ends_nothing_there(tmp_path):
     """Hosts, what they hold, and the page of an aggregate; and when the console has gone, all goes on."""
     import ray
 
-    monkeypatch.setenv("PYTHONPATH", str(HERE))  # for the hosts, which import the shop by its name
     url = f"sqlite:///{tmp_path}/ray.db"
     async with Runtime.open(url, placement=Sharded(2)) as runtime:
         stock = runtime.get(hf_shop.Stock, "Solaris")
