@@ -4,8 +4,8 @@ For each type of each category that is stored: how many events there are, and wh
 the aggregate of the category, and the projections and reactions that name the event, each by its own classes and
 upcasters. It reads as `verify` does: beside a writer, changing nothing, in bounded memory.
 
-Some events of each type are really opened, the first and the last among them; all, if it is told so. What is damaged is
-passed over: that is for `verify` to tell.
+Some events of each type are really opened, the first and the last among them; all, if it is told so. There are no keys
+here, so what is sealed counts as forgotten. What is damaged is passed over: that is for `verify` to tell.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -16,6 +16,7 @@ from holdfast.journal.errors import HoldfastError
 from holdfast.journal.event_types import name_and_version
 from holdfast.journal.records import Recorded
 from holdfast.journal.reminders import RESERVED_PREFIX
+from holdfast.journal.sealed import keyless
 from holdfast.journal.verify_source import Extent, SnapshotRow
 
 from .aggregate import Aggregate
@@ -90,7 +91,7 @@ class AggregateReader:
             newer = self.definition.reading.too_new(record.type)
             return newer.problem if newer else f"no method of {self.name} applies {record.type!r}"
         try:
-            spec.codec.decode(record.payload)
+            spec.codec.decode(keyless(record).payload)
         except HoldfastError as error:
             return str(error)
         return ""
@@ -110,7 +111,7 @@ class FollowingReader:
     def problem(self, record: Recorded) -> str:
         """Of the event, or of one that it was upcast to."""
         try:
-            for event in self._reading.opened(record, 0):
+            for event in self._reading.opened(keyless(record), 0):
                 _ = event.event
         except HoldfastError as error:
             return str(error)

@@ -6,12 +6,10 @@ The journal verifies bytes; this gives it, for each aggregate class at hand, a w
 from collections.abc import Iterable
 from types import ModuleType
 
-from msgspec.structs import replace
-
 from holdfast.journal.compression import expanded
-from holdfast.journal.marked import SEALED, has_mark, is_marked
+from holdfast.journal.marked import SEALED, is_marked
 from holdfast.journal.records import Recorded, Snapshot, StreamId
-from holdfast.journal.sealed import blanked
+from holdfast.journal.sealed import keyless
 
 from .aggregate import Aggregate
 from .definition import definition_of
@@ -35,9 +33,7 @@ class ClassReplay:
     def apply(self, event: Recorded) -> None:
         """Bring the state to the next version. Raises `HydrationFailed`, as hydration would. There are no keys here, so
         what is sealed counts as forgotten."""
-        if has_mark(event.payload):
-            event = replace(event, payload=blanked(event.payload))
-        self._definition.replay(self._instance, (event,))
+        self._definition.replay(self._instance, (keyless(event),))
 
     def compare(self, snapshot: Snapshot) -> str | None:
         """How the snapshot parts from the state; empty if it does not. None: of another schema, which is passed over

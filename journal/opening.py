@@ -77,6 +77,13 @@ class _Parsed(NamedTuple):
     sealed: dict[str, Sealed]
 
 
+class _Opened(NamedTuple):
+    """A payload that was opened, and whether fields of it were sealed: what was compressed does not show it."""
+
+    payload: bytes
+    was_sealed: bool
+
+
 class OpeningLink:
     """A `JournalLink` that opens what comes back over another one. `keys`: the way to who serves them."""
 
@@ -153,23 +160,22 @@ class OpeningLink:
         """These, up to the first that cannot be opened. Raises what is wrong with that, if it is the first of all."""
         stored = [_Stored(e.stream, e.version, e.position, e.type, e.payload) for e in events]
         done: list[Recorded] = []
-        for event, payload in zip(events, await self._open_events(stored), strict=True):
-            if isinstance(payload, JournalError):
+        for event, found in zip(events, await self._open_events(stored), strict=True):
+            if isinstance(found, JournalError):
                 if done:
                     break
-                raise payload
-            if payload is not event.payload:
-                sealed = event.payload if SEALED in event.payload else b""
-                event = replace(event, payload=payload, sealed=sealed)
+                raise found
+            if found.payload is not event.payload:
+                event = replace(event, payload=found.payload, sealed=event.payload if found.was_sealed else b"")
             done.append(event)
         return done
 
-    async def _open_events(self, events: Sequence[_Stored]) -> list[bytes | JournalError]:
+    async def _open_events(self, events: Sequence[_Stored]) -> list[_Opened | JournalError]:
         parsed = [_parsed(event) for event in events]
         wanted = [s.key for each in parsed if isinstance(each, _Parsed) for s in each.sealed.values()]
         secrets = await self._find(wanted)
         return [
-            each if not isinstance(each, _Parsed) else _payload(event, each, secrets) if each.sealed else each.payload
+            _opened(event, each, secrets) if isinstance(each, _Parsed) else each
             for event, each in zip(events, parsed, strict=True)
         ]
 
@@ -216,12 +222,12 @@ class OpeningLink:
         return dict(zip(ids, await self._keys.ask("find_keys", ids), strict=True)) if ids else {}
 
 
-def _loaded(loaded: Loaded, snapshot: Snapshot | None, payloads: list[bytes | JournalError]) -> Loaded | JournalError:
+def _loaded(loaded: Loaded, snapshot: Snapshot | None, events: list[_Opened | JournalError]) -> Loaded | JournalError:
     facts: list[Fact] = []
-    for fact, payload in zip(loaded.events, payloads, strict=True):
-        if isinstance(payload, JournalError):
-            return payload
-        facts.append(fact if payload is fact.payload else replace(fact, payload=payload))
+    for fact, found in zip(loaded.events, events, strict=True):
+        if isinstance(found, JournalError):
+            return found
+        facts.append(fact if found.payload is fact.payload else replace(fact, payload=found.payload))
     return replace(loaded, snapshot=snapshot, events=tuple(facts))
 
 
@@ -237,7 +243,9 @@ def _parsed(event: _Stored) -> _Parsed | JournalError:
         return error
 
 
-def _payload(event: _Stored, parsed: _Parsed, secrets: Secrets) -> bytes | JournalError:
+def _opened(event: _Stored, parsed: _Parsed, secrets: Secrets) -> _Opened | JournalError:
+    if not parsed.sealed:
+        return _Opened(parsed.payload, was_sealed=False)
     fields: dict[str, Any] = dict(parsed.fields)
     for name, sealed in parsed.sealed.items():
         try:
@@ -248,7 +256,7 @@ def _payload(event: _Stored, parsed: _Parsed, secrets: Secrets) -> bytes | Journ
             return CorruptRecord(str(event.stream), event.version, event.position, f"{event.type}.{name}: {error}")
         except JournalError as error:
             return error
-    return unparsed(fields)
+    return _Opened(unparsed(fields), was_sealed=True)
 
 
 def _whole(value: bytes, place: Place, sealed: Sealed, secrets: Secrets) -> bytes:

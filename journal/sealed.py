@@ -9,20 +9,23 @@ the blank that it names: nobody can move it, or give it another blank, without t
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from .cipher import Tampered, decrypted, encrypted
 from .compression import expanded
 from .errors import CodecError
 from .keys import Key, KeyId
-from .marked import SEALED, Marked, body_of, body_of_whole, is_marked, kind_of, marked, whole
+from .marked import SEALED, Marked, body_of, body_of_whole, has_mark, is_marked, kind_of, marked, whole
+from .records import Fact, Recorded
 
 __all__ = [
     "Place",
     "Sealed",
     "blanked",
+    "keyless",
     "opened",
     "parsed_fields",
     "seal",
@@ -31,6 +34,8 @@ __all__ = [
     "shown",
     "unparsed",
 ]
+
+E = TypeVar("E", Fact, Recorded)
 
 Place = tuple[str | int, ...]
 """Where a value stands: what it is of, its stream, and what tells it from all others there."""
@@ -130,6 +135,11 @@ def blanked(payload: bytes) -> bytes:
     except Tampered as error:
         raise CodecError("an event", str(error)) from error
     return unparsed({**fields, **{name: msgspec.Raw(sealed.blank) for name, sealed in found.items()}})
+
+
+def keyless(event: E) -> E:
+    """An event as it is read without keys: as `blanked` has it. Raises `CodecError`, `ExtraMissing`."""
+    return replace(event, payload=blanked(event.payload)) if has_mark(event.payload) else event
 
 
 def shown(value: Any, *, forgotten: bool = False) -> Any:

@@ -19,6 +19,7 @@ import msgspec
 from holdfast.actors.plain import Difference
 from holdfast.actors.recorded import RecordedEvent
 from holdfast.journal.codec import CodecError
+from holdfast.journal.sealed import shown as unsealed
 
 from .cli_report import shown
 from .inspection_report import time_of
@@ -46,7 +47,8 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_jsonable(each) for each in value]
     if isinstance(value, msgspec.msgpack.Ext):
-        return {"ext": value.code, "bytes": base64.b64encode(value.data).decode()}
+        said = unsealed(value)
+        return said if said is not value else {"ext": value.code, "bytes": base64.b64encode(value.data).decode()}
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, msgspec.Struct):
@@ -57,7 +59,7 @@ def _jsonable(value: Any) -> Any:
 
 
 def value_text(value: Any) -> str:
-    """A plain value for people: JSON, with bytes and extensions told by their length."""
+    """A plain value for people: JSON, with bytes and extensions told by their length, and who sealed ones are of."""
     return ABSENT if value is msgspec.UNSET else shown(msgspec.json.encode(_told(value)).decode())
 
 
@@ -69,7 +71,8 @@ def _told(value: Any) -> Any:
     if isinstance(value, bytes):
         return f"<{len(value)} bytes>"
     if isinstance(value, msgspec.msgpack.Ext):
-        return f"<extension {value.code}, {len(bytes(value.data))} bytes>"
+        said = unsealed(value)
+        return said if said is not value else f"<extension {value.code}, {len(bytes(value.data))} bytes>"
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 

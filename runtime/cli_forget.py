@@ -16,6 +16,7 @@ import click
 import msgspec
 
 from holdfast.journal.errors import JournalLocked, JournalOpenError
+from holdfast.journal.keys_url import KeysUrl
 from holdfast.journal.url import JournalUrl
 
 from .cli_journal import journal_option, journal_to_change
@@ -75,7 +76,8 @@ async def _forget(url: str, kind: str, id: str, keys: str, address: str | None, 
     """The runtime is imported here: it takes Ray, which no other command needs."""
     runtime: Any = importlib.import_module("holdfast.runtime.runtime").Runtime
     if address is None:
-        _check_there(url)
+        _check_there(JournalUrl.parse(url))
+        _check_there(KeysUrl.parse(keys).url)
         opening = runtime.local(url, keys=keys, namespace=namespace)
     else:
         opening = runtime.open(url, keys=keys, address=address, namespace=namespace)
@@ -84,9 +86,8 @@ async def _forget(url: str, kind: str, id: str, keys: str, address: str | None, 
     return plain
 
 
-def _check_there(url: str) -> None:
-    """Opening would make a journal where there is none."""
-    parsed = JournalUrl.parse(url)
+def _check_there(parsed: JournalUrl) -> None:
+    """Opening would make a journal, or a key store that has never heard of the person, where there is none."""
     if parsed.is_local_file and not Path(parsed.path).exists():
         raise JournalOpenError(parsed.path, "there is no such file")
 
@@ -95,6 +96,8 @@ def _in_words(report: dict[str, Any]) -> str:
     streams = report["streams"]
     lines = [f"{report['kind']} {report['id']} is forgotten, generation {report['generation']}: {len(streams)} streams"]
     lines += [f"  {stream}" for stream in streams]
+    if not report["generation"]:
+        lines.append(f"nothing was ever kept under a key of {report['kind']} {report['id']} in this key store")
     lines.append(f"{report['passivated']} aggregates left memory, {report['hosts']} hosts were told")
     lines += [f"host {host} did not answer and was ended" for host in report["unreached"]]
     return "\n".join(map(shown, lines))

@@ -128,6 +128,8 @@ async def _show(url: str | None, classes: Sequence[type], wanted: _Wanted) -> No
             raise NoSuchStream(str(stream))
         if (wanted.diff or wanted.at is not None) and stream.category not in look.known:
             note(f"the state of {stream} is told by its class: name the module that it is in, --module")
+        elif (wanted.diff or wanted.at is not None) and stream.category in look.blanked:
+            note("personal data is sealed, and there are no keys here: it is blank in states and what changed in them")
         await (_events(look, wanted, head) if wanted.at is None else _state(look, wanted, head))
 
 

@@ -9,12 +9,15 @@ It never writes, creates no file, starts no Ray and holds no writer up: each que
 transactions. It needs no class: events come as plain mappings. Of aggregate classes that it is given it also tells the
 state at any version, and what each event changed. All partitions of a journal are looked at as one.
 
+It has no keys: personal data stays sealed in events, where `holdfast.journal.sealed.shown` puts it into words, and is
+blank in states, as if everybody had been forgotten.
+
 The command line and the console are built on it.
 """
 
 import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from heapq import merge
 from itertools import islice
@@ -33,10 +36,12 @@ from holdfast.actors.recorded import RecordedEvent
 from holdfast.journal.catalogue import Catalogue, StoreCatalogue
 from holdfast.journal.catalogues import open_catalogues
 from holdfast.journal.codec import CodecError
+from holdfast.journal.compression import expanded
 from holdfast.journal.errors import CorruptRecord, JournalError
 from holdfast.journal.partition import Membership, Partition, partition_of
 from holdfast.journal.positions import Positions
-from holdfast.journal.records import Load, Loaded, Recorded, StreamId
+from holdfast.journal.records import Fact, Load, Loaded, Recorded, StreamId
+from holdfast.journal.sealed import keyless
 from holdfast.journal.store import Store
 from holdfast.journal.url import JournalUrl
 from holdfast.journal.verify_source import CheckpointRow
@@ -63,6 +68,7 @@ REACH = 5000
 PAGE = 1000
 
 T = TypeVar("T")
+E = TypeVar("E", Fact, Recorded)
 
 
 class Inspection:
@@ -120,6 +126,11 @@ class Inspection:
     def known(self) -> frozenset[str]:
         """The categories whose classes it was given: those that it can tell states of."""
         return frozenset(self._definitions)
+
+    @property
+    def blanked(self) -> frozenset[str]:
+        """Those of them that have personal data, which is blank in their states."""
+        return frozenset(category for category, found in self._definitions.items() if found.personal)
 
     def partition_of(self, stream: StreamId) -> int:
         """The number of the partition that a stream lies in."""
@@ -234,7 +245,7 @@ class Inspection:
         instance, before = found.instance, plain_state(definition, found.instance)
         changes: list[Change] = []
         for event in events:
-            definition.replay(instance, (event.record,))
+            definition.replay(instance, (_keyless(event.record),))
             state = plain_state(definition, instance)
             changes.append(Change(event=event, differences=tuple(differences(before, state))))
             before = state
@@ -375,7 +386,8 @@ class Inspection:
 
 
 class _Loads:
-    """A catalogue, as hydration reads up to a version: what is damaged beyond that is of no concern."""
+    """A catalogue, as hydration reads up to a version: what is damaged beyond that is of no concern. What is compressed
+    comes expanded, and what is sealed blank; a sealed snapshot is one that cannot be used."""
 
     def __init__(self, part: Catalogue, version: int | None) -> None:
         self._part, self._version = part, version
@@ -384,6 +396,14 @@ class _Loads:
         return asyncio.ensure_future(self._load(load))
 
     async def _load(self, load: Load) -> Loaded:
+        loaded = await self._bounded(load)
+        snapshot = loaded.snapshot
+        if snapshot is not None:
+            with suppress(CodecError):
+                snapshot = replace(snapshot, payload=expanded(snapshot.payload))
+        return replace(loaded, snapshot=snapshot, events=tuple(map(_keyless, loaded.events)))
+
+    async def _bounded(self, load: Load) -> Loaded:
         try:
             return await self._part.load(load)
         except CorruptRecord as error:
@@ -392,6 +412,14 @@ class _Loads:
         start = await self._part.load(replace(load, limit=0))
         wanted = self._version - (start.snapshot.version if start.snapshot else load.after)
         return await self._part.load(replace(load, limit=min(load.limit, wanted)))
+
+
+def _keyless(event: E) -> E:
+    """One whose seal or compression is damaged stays as it is: its replay tells, if it comes to that."""
+    try:
+        return keyless(event)
+    except CodecError:
+        return event
 
 
 async def _all(questions: Iterable[Awaitable[T]]) -> list[T]:

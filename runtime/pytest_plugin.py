@@ -8,7 +8,8 @@
 
 `holdfast_runtime` is a whole runtime in the process of the test, without Ray, on a journal in memory, by a clock that
 stands still until the test moves it. What it is made with are fixtures too, to be overridden in a module or a
-`conftest.py` (`holdfast_url`, `holdfast_placement`, `holdfast_config`, `holdfast_clock`), or said for one test:
+`conftest.py` (`holdfast_url`, `holdfast_keys`, `holdfast_placement`, `holdfast_config`, `holdfast_clock`), or said for
+one test:
 
     @pytest.mark.holdfast(placement=Sharded(4), config=Config(timeout_s=2))
 
@@ -38,6 +39,7 @@ __all__ = [
     "holdfast_clock",
     "holdfast_config",
     "holdfast_journal_url",
+    "holdfast_keys",
     "holdfast_opening",
     "holdfast_placement",
     "holdfast_ray",
@@ -48,7 +50,7 @@ __all__ = [
 ]
 
 MARK = "holdfast"
-OPTIONS = ("url", "placement", "config", "clock")
+OPTIONS = ("url", "keys", "placement", "config", "clock")
 STARTED = datetime(2030, 1, 1, 12, tzinfo=UTC)
 LOOP_SCOPES = ("function", "class", "module", "package", "session")
 
@@ -65,6 +67,14 @@ def holdfast_url(request: pytest.FixtureRequest) -> str:
     """The journal of `holdfast_runtime`: in memory, unless the test says otherwise."""
     url: str = _said(request, "url", "memory://")
     return url
+
+
+@pytest.fixture
+def holdfast_keys(request: pytest.FixtureRequest) -> str | None:
+    """The store for the keys of personal data. None: there is none; `"memory://"` goes with a journal in memory, and
+    costs a few milliseconds."""
+    keys: str | None = _said(request, "keys", None)
+    return keys
 
 
 @pytest.fixture
@@ -101,11 +111,19 @@ def holdfast_journal_url(tmp_path: Path) -> str:
 
 @pytest.fixture
 def holdfast_opening(
-    holdfast_url: str, holdfast_placement: Any, holdfast_config: Any, holdfast_clock: Any
+    holdfast_url: str,
+    holdfast_keys: str | None,
+    holdfast_placement: Any,
+    holdfast_config: Any,
+    holdfast_clock: Any,
 ) -> "Opening":
     """`holdfast_runtime`, not opened yet: for tests that open it themselves, `async with` or `with`."""
     opening: Opening = _front().Runtime.local(
-        holdfast_url, placement=holdfast_placement, config=holdfast_config, clock=holdfast_clock
+        holdfast_url,
+        keys=holdfast_keys,
+        placement=holdfast_placement,
+        config=holdfast_config,
+        clock=holdfast_clock,
     )
     return opening
 

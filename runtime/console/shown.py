@@ -16,9 +16,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from markupsafe import Markup, escape
 
 from holdfast.actors.plain import Difference
+from holdfast.journal.sealed import shown as unsealed
 from holdfast.runtime.inspection_report import time_of
 
 __all__ = ["Row", "brief", "inline", "moment", "plain", "rows_of", "size", "text", "value"]
@@ -159,8 +161,20 @@ def _value(content: Any, limit: int) -> Markup:
             return moment(content)
         case _ if isinstance(content, Mapping | Sequence | set | frozenset):
             return _container(content)
+        case msgspec.msgpack.Ext():
+            return _extension(content, limit)
         case _:
             return text(str(content), limit)
+
+
+def _extension(content: msgspec.msgpack.Ext, limit: int) -> Markup:
+    """A sealed value, by whose it is; another, by its bytes."""
+    said = unsealed(content)
+    return (
+        _bytes(bytes(content.data))
+        if said is content
+        else Markup('<span class="sealed">{}</span>').format(text(said, limit))
+    )
 
 
 def _bytes(content: bytes) -> Markup:

@@ -44,7 +44,8 @@ class Moment:
 
     `window`: the events around it, and what stands in the place of those that cannot be read. `change`: the event that
     made this version; None for version 0 and for one that is damaged. `fields`: of that event. `state`: as an outline;
-    None where there is none, and then `why` says why not. `snapshot_version`: what the state was made from."""
+    None where there is none, and then `why` says why not. `snapshot_version`: what the state was made from;
+    `has_blanks`: where personal data would be."""
 
     stream: StreamId
     version: int
@@ -57,6 +58,7 @@ class Moment:
     why: str
     snapshot_version: int = 0
     rows_read: int = 0
+    has_blanks: bool = False
 
     @property
     def first(self) -> int:
@@ -143,6 +145,7 @@ async def moment_at(look: Inspection, stream: StreamId, version: int, head: int)
         why=why,
         snapshot_version=0 if found is None else found.snapshot_version,
         rows_read=0 if found is None else found.rows_read,
+        has_blanks=found is not None and stream.category in look.blanked,
     )
 
 

@@ -205,3 +205,10 @@ def test_docs_quote_no_figure_that_was_not_measured() -> None:
     for page in ("design.md", "howto/sizing.md"):
         for figure in re.findall(r"\d+,\d{3}(?:,\d{3})*/s|\d+(?:\.\d+)? x\b", PAGES[page].read_text()):
             assert figure in measured or figure.replace("/s", " /s") in measured, f"{page}: {figure}"
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_docs_every_command_is_in_the_page_of_the_command_line(name: str) -> None:
+    """In its table, so that nobody has to find it by chance."""
+    table = PAGES["cli.md"].read_text().split("| to look | |")[1].split("\n\n")[0]
+    assert re.search(rf"^\|.*`{name}[ `]", table, re.MULTILINE)

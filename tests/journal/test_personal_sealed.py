@@ -1,6 +1,7 @@
 """Sealed values, and the link that opens them: what goes in comes out, and nothing else ever does."""
 
 import asyncio
+import random
 
 import msgspec
 import pytest
@@ -127,6 +128,17 @@ def test_a_page_with_personal_data_is_opened_with_one_request_for_all_its_keys()
     assert [each.sealed for each in page] == [sealed[0], b"", sealed[1]]
     assert link.asked == ["read_all", "find_keys"]
     assert decode_page(asked(Link(), OPENED, link.answer)) == page
+
+
+def test_an_event_that_was_sealed_and_then_compressed_is_known_to_be_sealed():
+    """Its mark is nowhere to be seen in what is stored; and what was only compressed is not sealed."""
+    more = {"city": "".join(random.Random(7).choices("abcdefgh", k=4000))}
+    stored = compressed(payload_of(more=more), 64)
+    assert SEALED not in stored
+    plain = compressed(msgspec.msgpack.encode(more), 64)
+    page = decode_page(asked(Link(encode([record(stored), record(plain, 2, 2)])), "read_all"))
+    assert [each.sealed for each in page] == [stored, b""]
+    assert [decode_plain(each.payload) for each in page] == [{"name": "Ada", **more}, more]
 
 
 def test_a_forgotten_personal_field_is_blank_wherever_it_is_read():

@@ -46,7 +46,7 @@ class Person(Aggregate, snapshot_every=3):
         return self.name
 
     @command
-    async def wait(self) -> None:
+    async def wait(self, told: str = "") -> None:
         await asyncio.Event().wait()
 
     @query
@@ -101,3 +101,26 @@ class Greeter(Reaction):
     @query
     def look(self) -> list[str]:
         return self.greeted
+
+
+@event("hf_people.counted")
+class Counted:
+    city: str
+
+
+class Counter(Reaction):
+    """Is told personal data, and keeps none of it."""
+
+    cities: list[str] = []
+
+    @on(Registered)
+    def count(self, event: Registered) -> None:
+        self.emit(Counted(event.city))
+
+    @apply(Counted)
+    def _counted(self, event: Counted) -> None:
+        self.cities.append(event.city)
+
+    @query
+    def look(self) -> list[str]:
+        return self.cities

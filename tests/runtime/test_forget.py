@@ -15,7 +15,7 @@ from typing import Any
 import postgres_server
 import pytest
 from click.testing import CliRunner
-from hf_people import SECRET, Forgotten, Greeter, Noted, People, Person, Registered
+from hf_people import SECRET, Counter, Forgotten, Greeter, Noted, People, Person, Registered
 
 from holdfast.actors import DeadlineExceeded, HydrationFailed, NotSerializable, ReplyForgotten
 from holdfast.actors.definition import definition_of
@@ -45,6 +45,8 @@ from holdfast.runtime.forgetting import Forgetting
 
 NEEDLE = SECRET.encode()
 EAGER = Config(compress_from=200)
+LETTERS = "".join(random.Random(7).choices("abcdefgh", k=4000))
+"""What is not personal; compressed with it, the bytes of a sealed field are not to be recognised."""
 
 
 @pytest.fixture
@@ -404,27 +406,35 @@ async def test_a_slow_subscription_reads_what_was_forgotten_meanwhile_as_blank(f
         assert (await anext(slow)).event == Registered("")
 
 
+@pytest.mark.parametrize("config", [None, EAGER], ids=["plain", "compressed"])
 async def test_a_reaction_acts_once_on_personal_data_also_when_it_is_delivered_again_after_forgetting(
-    folder: Path,
+    folder: Path, config: Any
 ) -> None:
     """The command that delivers the event is the same one, so it is recognised, and not refused as another."""
-    async with opened(folder) as runtime:
+    async with opened(folder, config=config) as runtime:
         await runtime.start(Greeter)
-        await runtime.get(Person, "0").register(SECRET)
+        await runtime.start(Counter)
+        await runtime.get(Person, "0").register(SECRET, LETTERS)
         await runtime.wait_for(Greeter)
+        await runtime.wait_for(Counter)
         assert await runtime.get(Greeter, "0").look() == [f"dear {SECRET}"]
         assert not holds_secret(folder)
         report = await runtime.forget("customer", "0")
         assert report.streams == ("Greeter/0", "Person/0")
         assert await runtime.get(Greeter, "0").look() == [""]
         await runtime.stop(Greeter)
+        await runtime.stop(Counter)
     with closing(sqlite3.connect(folder / "journal" / "people.db")) as raw, raw:
         assert raw.execute("DELETE FROM checkpoints").rowcount
-    async with opened(folder) as runtime:
+    async with opened(folder, config=config) as runtime:
         await runtime.start(Greeter)
+        await runtime.start(Counter)
         await runtime.get(Person, "1").register("Bob")
         await runtime.wait_for(Greeter)
-        assert await runtime.dead_letters(Greeter) == []
+        await runtime.wait_for(Counter)
+        assert await runtime.dead_letters(Greeter) == await runtime.dead_letters(Counter) == []
+        assert await runtime.get(Counter, "0").look() == [LETTERS]
+        assert await runtime.get(Counter, "1").look() == [""]
         assert await runtime.get(Greeter, "0").look() == [""]
         assert await runtime.get(Greeter, "1").look() == ["dear Bob"]
 
@@ -673,3 +683,20 @@ async def test_the_command_line_forgets_after_it_has_asked(folder: Path) -> None
     missing = await asyncio.to_thread(run, cli, ["forget", f"{url}.none", "customer", "0", "--keys", keys, "--yes"])
     assert missing.exit_code == 2
     assert not (folder / "journal" / "people.db.none").exists()
+
+
+async def test_the_command_line_forgets_nobody_in_a_key_store_that_is_not_there(folder: Path) -> None:
+    """A name that was mistyped would be a new store without a key, and the person would seem forgotten. Of somebody
+    without a key it says so."""
+    async with opened(folder) as runtime:
+        await runtime.get(Person, "0").register(SECRET)
+    url, keys = f"sqlite:///{folder / 'journal' / 'people.db'}", f"sqlite:///{folder / 'keys' / 'keys.db'}"
+    mistyped = ["forget", url, "customer", "0", "--keys", f"{keys}.none", "--yes"]
+    result = await asyncio.to_thread(CliRunner().invoke, cli, mistyped)
+    assert result.exit_code == 2, result.output
+    assert "there is no such file" in result.output
+    assert not (folder / "keys" / "keys.db.none").exists()
+    nobody = ["forget", url, "customer", "nobody", "--keys", keys, "--yes"]
+    result = await asyncio.to_thread(CliRunner().invoke, cli, nobody)
+    assert result.exit_code == 0, result.output
+    assert "nothing was ever kept under a key of customer nobody" in result.output

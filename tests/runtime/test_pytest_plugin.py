@@ -9,8 +9,28 @@ pytest_plugins = ["pytester"]
 
 BANK = """
 from datetime import timedelta
+from typing import Annotated
 
-from holdfast.actors import Aggregate, command, event, on, query
+from holdfast.actors import Aggregate, Personal, command, event, on, query
+
+@event("customer.moved")
+class Moved:
+    street: Annotated[str, Personal.of_aggregate("customer")]
+
+class Customer(Aggregate):
+    street: str = ""
+
+    @command
+    def move(self, street: str) -> None:
+        self.emit(Moved(street))
+
+    @query
+    def address(self) -> str:
+        return self.street
+
+    @on(Moved)
+    def _moved(self, event: Moved) -> None:
+        self.street = event.street
 
 @event("account.deposited")
 class Deposited:
@@ -42,7 +62,8 @@ PLAIN = """
 from datetime import timedelta
 
 import pytest
-from bank import Account
+from bank import Account, Customer
+from holdfast.journal import NoKeyStore
 from holdfast.runtime import BlockingRuntime, Config, Runtime, Sharded
 
 def test_a_plain_function_gets_the_blocking_twin(holdfast_runtime):
@@ -72,6 +93,18 @@ class TestMarked:
     @pytest.mark.holdfast(url="memory://")
     def test_the_closest_marker_counts(self, holdfast_runtime, holdfast_config):
         assert (holdfast_runtime.partitions, holdfast_config.timeout_s) == (1, 7)
+
+class TestPersonal:
+    @pytest.mark.holdfast(keys="memory://")
+    def test_personal_data_needs_a_store_for_its_keys(self, holdfast_runtime):
+        customer = holdfast_runtime.get(Customer, "7")
+        customer.move("12 St James's Square")
+        assert holdfast_runtime.forget("customer", "7").streams == ("Customer/7",)
+        assert customer.address() == ""
+
+    def test_without_one_it_is_refused(self, holdfast_runtime):
+        with pytest.raises(NoKeyStore):
+            holdfast_runtime.get(Customer, "7").move("12 St James's Square")
 
 class TestOverridden:
     @pytest.fixture
@@ -146,8 +179,8 @@ def ran(pytester: pytest.Pytester, *args: str, **files: str) -> pytest.RunResult
 def test_the_plugin_gives_plain_tests_a_runtime_a_clock_and_a_file(pytester: pytest.Pytester) -> None:
     """Without any async plugin; options by marker and by overriding a fixture; a wrong option is told by name."""
     result = ran(pytester, "-p", "no:asyncio", "-p", "no:anyio", test_plain=PLAIN)
-    result.assert_outcomes(passed=7, errors=1)
-    result.stdout.fnmatch_lines(["*takes url, placement, config, clock, not speed*"])
+    result.assert_outcomes(passed=9, errors=1)
+    result.stdout.fnmatch_lines(["*takes url, keys, placement, config, clock, not speed*"])
 
 
 ONE_LOOP = ("-o", "asyncio_default_fixture_loop_scope=function")
@@ -210,7 +243,7 @@ def test_the_plugin_costs_a_run_that_does_not_use_it_nothing_but_itself() -> Non
 def test_the_plugin_is_found_by_pytest_without_being_named(pytester: pytest.Pytester) -> None:
     """Its marker is listed with what it takes."""
     result = pytester.runpytest_subprocess("--markers", timeout=60)
-    result.stdout.fnmatch_lines(["*@pytest.mark.holdfast(url, placement, config, clock)*"])
+    result.stdout.fnmatch_lines(["*@pytest.mark.holdfast(url, keys, placement, config, clock)*"])
 
 
 @pytest.mark.ray
