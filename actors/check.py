@@ -8,12 +8,13 @@ Some events of each type are really opened, the first and the last among them; a
 here, so what is sealed counts as forgotten. What is damaged is passed over: that is for `verify` to tell.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack
 from typing import Protocol
 
 from holdfast.journal.errors import HoldfastError
 from holdfast.journal.event_types import name_and_version
+from holdfast.journal.progress import Progress, unseen
 from holdfast.journal.records import Recorded
 from holdfast.journal.reminders import RESERVED_PREFIX
 from holdfast.journal.sealed import keyless
@@ -29,9 +30,6 @@ __all__ = ["CheckReport", "CheckSource", "EventReader", "FollowingReader", "chec
 
 SAMPLES = 20
 """Events of each type that are opened, beside the first and the last."""
-
-Progress = Callable[[str, int, int], None]
-"""Told at every page: what is read, how far it is, and how far it will go."""
 
 
 class CheckSource(Protocol):
@@ -133,17 +131,13 @@ def readers_of(classes: Iterable[type[Aggregate]]) -> list[EventReader]:
     return readers
 
 
-def _unseen(step: str, done: int, total: int) -> None:
-    """Nobody watches."""
-
-
 async def check(
     sources: Sequence[CheckSource],
     readers: Sequence[EventReader],
     *,
     category: str | None = None,
     samples: int | None = SAMPLES,
-    progress: Progress = _unseen,
+    progress: Progress = unseen,
 ) -> CheckReport:
     """Compare what a journal holds with who reads it. `sources`: its partitions, in order; they are closed in the end.
     `category`: only that one. `samples`: None: open every event. Raises `JournalError`s for what keeps it from running.

@@ -39,7 +39,7 @@ class NotAnArchive(ArchiveError):
         self.name, self.problem = name, problem
 
     def __str__(self) -> str:
-        return f"{self.name}: is no Holdfast archive: {self.problem}"
+        return f"{self.name} is no Holdfast archive: {self.problem}"
 
 
 class ArchiveTooNew(ArchiveError):

@@ -8,7 +8,7 @@ A crash leaves the frames that were written. `archive_resume.py` reads them agai
 that stands in the header: the archive becomes, byte for byte, the one that it would have been.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
 
 from .archive import CHECKPOINTS, COMPRESSIONS, EVENTS, FORMAT, KEYS, SNAPSHOTS, ArchivedCheckpoint, Header
@@ -22,20 +22,14 @@ from .archive_writer import ArchiveWriter, Sink
 from .errors import ForeignPartition, JournalOpenError, PartitionConflict
 from .partition import Partition
 from .postgres import PostgresStore
+from .progress import Progress, unseen
 from .records import Recorded
 from .sqlite_partitions import partition_path
 from .url import JournalUrl
 
-__all__ = ["Progress", "contents_of", "export", "open_archive_sources"]
-
-Progress = Callable[[str, int, int], None]
-"""Told as it goes on: the step, how far it is, and how far it will go (0: nobody knows)."""
+__all__ = ["contents_of", "export", "open_archive_sources"]
 
 _BEFORE_ALL = ("", "", "")
-
-
-def _unseen(step: str, done: int, total: int) -> None:
-    """Nobody watches."""
 
 
 async def open_archive_sources(url: str, *, one_moment: bool = False) -> list[ArchiveSource]:
@@ -86,7 +80,7 @@ async def export(
     snapshots: bool = False,
     compress: bool = False,
     begun: Begun | None = None,
-    progress: Progress = _unseen,
+    progress: Progress = unseen,
 ) -> Contents:
     """Write the partitions of a journal as an archive, and return what is in it.
 
@@ -200,7 +194,7 @@ class _Nowhere:
 
 
 async def contents_of(
-    sources: Sequence[ArchiveSource], *, categories: Collection[str] = (), progress: Progress = _unseen
+    sources: Sequence[ArchiveSource], *, categories: Collection[str] = (), progress: Progress = unseen
 ) -> Contents:
     """What a journal holds, with digests that are equal for equal contents."""
     return await export(sources, _Nowhere(), categories=categories, progress=progress)

@@ -137,9 +137,9 @@ class Frames:
         except msgpack.OutOfData:
             raise self._torn(number) from None
         except _UNREADABLE as error:
-            raise self.damaged(number, f"is no frame of an archive: {type(error).__name__} {error}") from error
+            raise self.damaged(number, f"this is no frame of an archive: {type(error).__name__} {error}") from error
         if not isinstance(frame, list) or [type(part) for part in frame] != [bytes, bytes, bytes]:
-            raise self.damaged(number, "is no frame of an archive")
+            raise self.damaged(number, "this is no frame of an archive")
         meta, data, digest = frame
         if len(meta) > _META_BYTES_MAX or self.chain.add(meta, data) != digest:
             raise self.damaged(number, "its digest does not match: it was changed, or is not in its place")

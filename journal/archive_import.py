@@ -27,10 +27,10 @@ import msgspec
 
 from .archive import ArchivedCheckpoint, ArchivedSnapshot
 from .archive_digest import Contents
-from .archive_export import Progress
 from .archive_reader import ArchiveReader, Block
 from .archive_target import OWNER, Disorder, ImportTarget
 from .partition import partition_of
+from .progress import Progress, unseen
 from .records import Snapshot, StreamId
 from .store import Store
 from .url import JournalUrl
@@ -76,12 +76,8 @@ async def opened_stores(url: str) -> AsyncGenerator[list[Store], None]:
         yield stores
 
 
-def _unseen(step: str, done: int, total: int) -> None:
-    """Nobody watches."""
-
-
 async def import_archive(
-    reader: ArchiveReader, stores: Sequence[Store], *, checkpoints: bool = True, progress: Progress = _unseen
+    reader: ArchiveReader, stores: Sequence[Store], *, checkpoints: bool = True, progress: Progress = unseen
 ) -> Imported:
     """Take an archive, of which the header may have been read, into a journal of these partitions, all open.
     `checkpoints`: whether followers go on where they were. Raises `ArchiveDamaged`, `ForeignHistory`, and what a store

@@ -30,10 +30,11 @@ import msgspec
 
 from .archive_digest import Contents
 from .archive_errors import BackupFailed
-from .archive_export import Progress, export, open_archive_sources
+from .archive_export import export, open_archive_sources
 from .archive_sqlite import SqliteSnapshot
 from .errors import ForeignPartition, JournalUnavailable, PartitionConflict
 from .partition import WHOLE, Membership, Partition
+from .progress import Progress, unseen
 from .sqlite_file import SqliteOptions, connect_reader, recorded_membership
 from .sqlite_partitions import partition_path
 from .url import JournalUrl
@@ -67,10 +68,6 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True):
     contents: Contents | None = None
 
 
-def _unseen(step: str, done: int, total: int) -> None:
-    """Nobody watches."""
-
-
 async def backup(
     url: str,
     path: str | os.PathLike[str],
@@ -78,7 +75,7 @@ async def backup(
     force: bool = False,
     snapshots: bool = False,
     compress: bool = False,
-    progress: Progress = _unseen,
+    progress: Progress = unseen,
 ) -> Backup:
     """Make a backup of the journal that a URL names at `path`; of one in partitions, beside it too.
 

@@ -32,6 +32,7 @@ from .errors import ForeignPartition, HoldfastError, JournalOpenError, Partition
 from .partition import WHOLE, Partition, partition_of
 from .postgres import PostgresStore
 from .postgres_verify import PostgresSource
+from .progress import Progress, unseen
 from .records import Recorded, Snapshot, StreamId
 from .sqlite_partitions import partition_path
 from .sqlite_verify import SqliteSource
@@ -41,16 +42,13 @@ from .verify_reminders import PendingReminders
 from .verify_report import Kind, Problem, Report
 from .verify_source import CheckpointRow, OwnerRow, SnapshotRow, Source, StoreSource, Unreadable
 
-__all__ = ["Problem", "Progress", "Replay", "Report", "open_source", "open_sources", "verify"]
+__all__ = ["Problem", "Replay", "Report", "open_source", "open_sources", "verify"]
 
 PROBLEMS_MAX = 1000
 """Problems that a report holds. Beyond, they are counted."""
 
 CLAIMS_KEPT_MIN = 8
 """Of an owner with more claims, the newest are remembered, so many at least."""
-
-Progress = Callable[[str, int, int], None]
-"""Told at every page: the step, how far it is, and how far it will go (0: nobody knows)."""
 
 _T = TypeVar("_T")
 
@@ -71,10 +69,6 @@ class Replay(Protocol):
     def compare(self, snapshot: Snapshot) -> str | None:
         """How the snapshot parts from the state so far ("": it does not). None: it is not for this code."""
         ...
-
-
-def _unseen(step: str, done: int, total: int) -> None:
-    """Nobody watches."""
 
 
 async def open_source(url: str) -> Source:
@@ -125,7 +119,7 @@ async def verify(
     *,
     category: str | None = None,
     replays: Iterable[Replay] = (),
-    progress: Progress = _unseen,
+    progress: Progress = unseen,
     problems_max: int = PROBLEMS_MAX,
 ) -> Report:
     """Look at everything, and report. `category`: only the streams of one. `replays`: types to replay as well. A

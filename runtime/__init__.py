@@ -34,6 +34,7 @@ if _typing.TYPE_CHECKING:
     from .follower import FollowerPhase, FollowerStatistics, FollowerStopped
     from .forgetting import ForgottenReport
     from .inspection import Inspection
+    from .metrics import Sample
     from .placement import Dedicated, Placement, Sharded
     from .projection import Projection
     from .projection_table import Table
@@ -83,6 +84,7 @@ __all__ = [
     "Runtime",
     "RuntimeClosed",
     "RuntimeProblem",
+    "Sample",
     "Sharded",
     "SignatureRefused",
     "Sink",
@@ -123,6 +125,7 @@ _HOMES = {
     ".follower": ["FollowerPhase", "FollowerStatistics", "FollowerStopped"],
     ".forgetting": ["ForgottenReport"],
     ".inspection": ["Inspection"],
+    ".metrics": ["Sample"],
     ".placement": ["Dedicated", "Placement", "Sharded"],
     ".projection": ["Projection"],
     ".projection_table": ["Table"],

@@ -11,19 +11,22 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 
 import click
+import msgspec
 
 from holdfast.actors.verify import ClassReplay, replays_of
-from holdfast.journal.verify import Progress, Report, open_sources, verify
+from holdfast.journal.progress import Progress
+from holdfast.journal.verify import Report, open_sources, verify
 
 from .cli_aggregates import passivate_command, snapshot_command
 from .cli_archive import archive_commands
 from .cli_check import check_command
 from .cli_completion import completion_command
+from .cli_event import json_line
 from .cli_forget import forget_command
 from .cli_journal import classes_in, journal_option, module_option, the_journal
 from .cli_live import live_command
 from .cli_projections import projections_command
-from .cli_report import as_json, show, watched
+from .cli_report import show, watched
 from .cli_show import show_command
 from .cli_stats import stats_command
 from .cli_status import CANNOT_RUN, GOOD, PROBLEMS, told
@@ -67,16 +70,16 @@ def cli() -> None:
     is a journal. URLs are sqlite:///relative.db, sqlite:////absolute.db, postgres://user@host/database.
 
     To look changes nothing: no file is created, no writer is held up. With --json everything is JSON, one object or
-    one to a line.
+    one to a line; times are UTC, bytes are base64.
 
     Exit status: 0 all is well, 1 problems were found, 2 it could not run, 130 Ctrl-C, 141 its reader has gone.
     """
 
 
-@cli.command("verify")
+@cli.command("verify", short_help="Check a journal against itself.")
 @click.argument("words", nargs=-1, metavar="[URL]")
 @journal_option
-@click.option("--json", "in_json", is_flag=True, help="One JSON object on stdout instead of a table.")
+@click.option("--json", "in_json", is_flag=True, help="One JSON object.")
 @click.option("--category", metavar="NAME", help="Only the streams of this category.")
 @module_option("their streams are replayed, too, and snapshots compared with what the events say")
 def verify_command(
@@ -88,9 +91,8 @@ def verify_command(
     owner for each epoch, and what the database itself says; all of it in each partition, if there are several. It
     reads, and changes nothing; a writer may be at work.
 
-    Exit status: 0 all is well, 1 problems were found (each is named with its stream, version and position,
-    and its partition if there are several),
-    2 it could not be verified.
+    Exit status: 0 all is well, 1 problems were found (each is named with its stream, version and position, and its
+    partition if there are several), 2 it could not be verified.
 
     \b
     Example:
@@ -101,7 +103,10 @@ def verify_command(
         replays = replays_of(classes_in(modules))
         with watched() as progress:
             report = asyncio.run(_verify(url, category, replays, progress))
-    click.echo(as_json(report)) if in_json else show(report)
+    if in_json:
+        click.echo(json_line({"good": report.good, **msgspec.structs.asdict(report)}))
+    else:
+        show(report)
     sys.exit(GOOD if report.good else PROBLEMS)
 
 

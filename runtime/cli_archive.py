@@ -16,17 +16,18 @@ from pathlib import Path
 from typing import BinaryIO
 
 import click
-import msgspec
 
 from holdfast.journal.archive_digest import Contents
 from holdfast.journal.archive_errors import ArchiveTorn
-from holdfast.journal.archive_export import Progress, contents_of, export, open_archive_sources
+from holdfast.journal.archive_export import contents_of, export, open_archive_sources
 from holdfast.journal.archive_import import Imported, import_archive, opened_stores
 from holdfast.journal.archive_reader import ArchiveReader
 from holdfast.journal.archive_resume import Begun, begun_in, check_begun
 from holdfast.journal.archive_source import ArchiveSource
 from holdfast.journal.backup import Backup, backup, written_whole
+from holdfast.journal.progress import Progress
 
+from .cli_event import json_line
 from .cli_journal import journal_option, journal_to_change, the_journal
 from .cli_report import shown, watched
 from .cli_status import told
@@ -34,7 +35,7 @@ from .cli_status import told
 __all__ = ["archive_commands"]
 
 _journal = click.argument("words", nargs=-1, metavar="[URL]")
-_json = click.option("--json", "in_json", is_flag=True, help="One JSON object instead of lines.")
+_json = click.option("--json", "in_json", is_flag=True, help="One JSON object.")
 _categories = click.option(
     "--category", "categories", metavar="NAME", multiple=True, help="Only this category. May be given several times."
 )
@@ -48,7 +49,7 @@ _force = click.option("--force", is_flag=True, help="Write over what is there.")
 # export
 
 
-@click.command("export")
+@click.command("export", short_help="Write a journal as an archive.")
 @_journal
 @journal_option
 @click.option("-o", "--output", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Else stdout.")
@@ -180,7 +181,7 @@ def _stdout() -> BinaryIO:
 # import
 
 
-@click.command("import")
+@click.command("import", short_help="Take an archive into a journal.")
 @_journal
 @journal_option
 @click.option(
@@ -232,7 +233,7 @@ def _stdin() -> BinaryIO:
 # digest
 
 
-@click.command("digest")
+@click.command("digest", short_help="What a journal holds, as digests to compare.")
 @_journal
 @journal_option
 @_categories
@@ -263,7 +264,7 @@ async def _digest(url: str, categories: Sequence[str]) -> Contents:
 # backup
 
 
-@click.command("backup")
+@click.command("backup", short_help="Make a backup, while it is written.")
 @click.argument("words", nargs=-1, metavar="[URL] FILE")
 @journal_option
 @_force
@@ -299,7 +300,7 @@ def backup_command(
 
 def _tell(contents: Contents, in_json: bool, *, err: bool = False) -> None:
     if in_json:
-        click.echo(msgspec.json.encode(contents), err=err)
+        click.echo(json_line(contents), err=err)
         return
     for line in _lines(contents):
         click.echo(line, err=err)
@@ -316,7 +317,7 @@ def _lines(contents: Contents) -> Generator[str, None, None]:
 
 def _tell_imported(imported: Imported, in_json: bool) -> None:
     if in_json:
-        click.echo(msgspec.json.encode(imported))
+        click.echo(json_line(imported))
         return
     _tell(imported.contents, in_json)
     click.echo(f"{imported.events_written:,} events written, {imported.events_found:,} were there already")
@@ -330,7 +331,7 @@ def _tell_imported(imported: Imported, in_json: bool) -> None:
 
 def _tell_backup(made: Backup, in_json: bool) -> None:
     if in_json:
-        click.echo(msgspec.json.encode(made))
+        click.echo(json_line(made))
         return
     for file in made.files:
         click.echo(f"{file.sha256}  {shown(file.file)}: {file.bytes:,} bytes, up to position {file.position:,}")

@@ -5,8 +5,6 @@ at work. Ray is not started.
 """
 
 import asyncio
-import importlib
-import os
 import sys
 from collections.abc import Sequence
 
@@ -16,9 +14,11 @@ import msgspec
 from holdfast.actors.check import SAMPLES, EventReader, FollowingReader, check, readers_of
 from holdfast.actors.check_report import CheckReport, TypeFound
 from holdfast.actors.verify import aggregates_in
-from holdfast.journal.verify import Progress, open_sources
+from holdfast.journal.progress import Progress
+from holdfast.journal.verify import open_sources
 
-from .cli_journal import journal_option, the_journal
+from .cli_event import json_line
+from .cli_journal import imported, journal_option, module_option, the_journal
 from .cli_report import shown, watched
 from .cli_status import GOOD, PROBLEMS, told
 from .projection_definition import is_projection, projection_of
@@ -26,21 +26,13 @@ from .projection_definition import is_projection, projection_of
 __all__ = ["check_command"]
 
 
-@click.command("check")
+@click.command("check", short_help="Would this code read what the journal holds?")
 @click.argument("words", nargs=-1, metavar="[URL]")
 @journal_option
-@click.option(
-    "--module",
-    "modules",
-    metavar="NAME",
-    multiple=True,
-    required=True,
-    help="Import this module: its aggregates, reactions and projections are the code that is checked. May be given"
-    " several times.",
-)
+@module_option("they are the code that is checked", of="the aggregates, reactions and projections", required=True)
 @click.option("--category", metavar="NAME", help="Only the streams of this category.")
 @click.option("--all", "every", is_flag=True, help="Open every event, not only some of each type.")
-@click.option("--json", "in_json", is_flag=True, help="One JSON object on stdout instead of lines.")
+@click.option("--json", "in_json", is_flag=True, help="One JSON object.")
 def check_command(
     words: Sequence[str],
     journal: str | None,
@@ -66,7 +58,10 @@ def check_command(
         readers = [reader for name in modules for reader in _readers_of(name)]
         with watched() as progress:
             report = asyncio.run(_check(url, readers, category, every, progress))
-    click.echo(as_json(report)) if in_json else _show(report)
+    if in_json:
+        click.echo(json_line({"good": report.good, **msgspec.structs.asdict(report)}))
+    else:
+        _show(report)
     sys.exit(GOOD if report.good else PROBLEMS)
 
 
@@ -78,24 +73,13 @@ async def _check(
 
 
 def _readers_of(name: str) -> Sequence[EventReader]:
-    """A module is looked for as `python -m` would: in the working folder first."""
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        module = importlib.import_module(name)
-    except Exception as error:  # an import runs whatever the module says
-        raise click.UsageError(f"--module {name}: {type(error).__name__}: {error}") from error
+    module = imported(name)
     readers = readers_of(aggregates_in(module))
     named = [thing for thing in vars(module).values() if is_projection(thing) and thing.__holdfast_projection__.name]
     readers += [FollowingReader(cls.__qualname__, projection_of(cls).reading) for cls in dict.fromkeys(named)]
     if not readers:
         raise click.UsageError(f"--module {name}: there is no aggregate, reaction or projection class in it")
     return readers
-
-
-def as_json(report: CheckReport) -> str:
-    """The report with its verdict."""
-    return msgspec.json.encode({"good": report.good, **msgspec.structs.asdict(report)}).decode()
 
 
 def _show(report: CheckReport) -> None:

@@ -10,7 +10,7 @@ import click
 if TYPE_CHECKING:
     from .bystander import Bystander
 
-__all__ = ["at_cluster", "cluster_options"]
+__all__ = ["at_cluster", "cluster_if_named", "cluster_options"]
 
 ADDRESS_VARIABLE, NAMESPACE_VARIABLE = "HOLDFAST_ADDRESS", "HOLDFAST_NAMESPACE"
 
@@ -18,13 +18,18 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def cluster_options(function: _F) -> _F:
-    """`--address` and `--namespace`, as all of them have them."""
-    address = click.option(
-        "--address",
-        metavar="ADDRESS",
-        envvar=ADDRESS_VARIABLE,
-        default="auto",
-        help=f"The Ray cluster; auto is the one on this machine. None is started. [auto; {ADDRESS_VARIABLE}]",
+    """`--address` and `--namespace`, as all have them that need a cluster."""
+    return _options("auto", "The Ray cluster; auto is the one on this machine. None is started. [auto; ")(function)
+
+
+def cluster_if_named(purpose: str) -> Callable[[_F], _F]:
+    """The same for what does without one, unless it is named."""
+    return _options(None, f"{purpose}: auto, the one on this machine, or host:port. [")
+
+
+def _options(address: str | None, words: str) -> Callable[[_F], _F]:
+    named = click.option(
+        "--address", metavar="ADDRESS", envvar=ADDRESS_VARIABLE, default=address, help=f"{words}{ADDRESS_VARIABLE}]"
     )
     namespace = click.option(
         "--namespace",
@@ -33,7 +38,7 @@ def cluster_options(function: _F) -> _F:
         default="default",
         help=f"What the runtime was opened with. [default; {NAMESPACE_VARIABLE}]",
     )
-    return address(namespace(function))
+    return lambda function: named(namespace(function))
 
 
 def at_cluster(address: str, namespace: str, do: "Callable[[Bystander], Awaitable[None]]") -> None:

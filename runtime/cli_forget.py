@@ -6,7 +6,6 @@ nobody serves is opened here, for as long as it takes.
 
 import asyncio
 import importlib
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,8 @@ from holdfast.journal.errors import JournalLocked, JournalOpenError
 from holdfast.journal.keys_url import KeysUrl
 from holdfast.journal.url import JournalUrl
 
+from .cli_cluster import cluster_if_named
+from .cli_event import json_line
 from .cli_journal import journal_option, journal_to_change
 from .cli_report import shown
 from .cli_status import CANNOT_RUN, note, told
@@ -26,14 +27,13 @@ from .cli_status import CANNOT_RUN, note, told
 __all__ = ["forget_command"]
 
 
-@click.command("forget")
+@click.command("forget", short_help="Destroy the key of a data subject.")
 @click.argument("words", nargs=-1, metavar="[URL] KIND ID")
 @journal_option
 @click.option("--keys", required=True, metavar="URL", help="The store with the keys, such as sqlite:///keys.db.")
-@click.option("--address", metavar="ADDRESS", help="Of the Ray cluster that serves the journal; auto: on this machine.")
-@click.option("--namespace", default="default", show_default=True, help="Of the journal in that cluster.")
+@cluster_if_named("The Ray cluster that serves the journal")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--json", "in_json", is_flag=True, help="One JSON object on stdout instead of words.")
+@click.option("--json", "in_json", is_flag=True, help="One JSON object.")
 def forget_command(
     words: Sequence[str],
     journal: str | None,
@@ -69,7 +69,7 @@ def forget_command(
         except ValueError as error:
             note(str(error))
             sys.exit(CANNOT_RUN)
-    click.echo(json.dumps(report) if in_json else _in_words(report))
+    click.echo(json_line(report) if in_json else _in_words(report))
 
 
 async def _forget(url: str, kind: str, id: str, keys: str, address: str | None, namespace: str) -> dict[str, Any]:
@@ -93,11 +93,11 @@ def _check_there(parsed: JournalUrl) -> None:
 
 
 def _in_words(report: dict[str, Any]) -> str:
-    streams = report["streams"]
-    lines = [f"{report['kind']} {report['id']} is forgotten, generation {report['generation']}: {len(streams)} streams"]
-    lines += [f"  {stream}" for stream in streams]
+    streams, who = report["streams"], f"{report['kind']} {report['id']}"
     if not report["generation"]:
-        lines.append(f"nothing was ever kept under a key of {report['kind']} {report['id']} in this key store")
+        return shown(f"nothing was ever kept under a key of {who} in this key store")
+    lines = [f"{who} is forgotten, generation {report['generation']}: {len(streams)} streams"]
+    lines += [f"  {stream}" for stream in streams]
     lines.append(f"{report['passivated']} aggregates left memory, {report['hosts']} hosts were told")
     lines += [f"host {host} did not answer and was ended" for host in report["unreached"]]
     return "\n".join(map(shown, lines))

@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 import click
@@ -28,6 +29,7 @@ __all__ = [
     "URL_VARIABLE",
     "NoJournal",
     "classes_in",
+    "imported",
     "journal_option",
     "journal_to_change",
     "journal_url",
@@ -35,6 +37,8 @@ __all__ = [
     "module_option",
     "named_stream",
     "the_journal",
+    "unknown_word",
+    "url_alone",
     "url_and_rest",
 ]
 
@@ -65,15 +69,16 @@ def journal_option(function: _F) -> _F:
     )(function)
 
 
-def module_option(purpose: str) -> Callable[[_F], _F]:
-    """The option `--module`, which may be given several times."""
+def module_option(purpose: str, *, of: str = "the aggregate classes", required: bool = False) -> Callable[[_F], _F]:
+    """The option `--module`, which may be given several times. `of`: what is looked for in it."""
     return click.option(
         "--module",
         "modules",
         metavar="NAME",
         multiple=True,
+        required=required,
         envvar=MODULE_VARIABLE,
-        help=f"Import this module, as python -m would, for the aggregate classes in it: {purpose}. May be given several"
+        help=f"Import this module, as python -m would, for {of} in it: {purpose}. May be given several"
         f" times. [{MODULE_VARIABLE}]",
     )
 
@@ -84,6 +89,20 @@ def url_and_rest(words: Sequence[str]) -> tuple[str | None, list[str]]:
     if len(urls) > 1:
         raise click.UsageError(f"two journals are named: {urls[0]!r} and {urls[1]!r}")
     return (urls[0] if urls else None), [word for word in words if not _URL.match(word)]
+
+
+def url_alone(words: Sequence[str]) -> str | None:
+    """The URL among these words of a command that takes no other."""
+    url, rest = url_and_rest(words)
+    if rest:
+        raise unknown_word(rest[0])
+    return url
+
+
+def unknown_word(word: str) -> click.UsageError:
+    """For a word that means nothing here. Often it is the file of a journal, and then its URL is told."""
+    meant = f"sqlite:///{word}" if word.endswith(".db") else "sqlite:///bank.db"
+    return click.UsageError(f"what is {word!r}? The journal is a URL, as {meant}")
 
 
 def journal_url(argument: str | None, option: str | None) -> str:
@@ -102,22 +121,15 @@ def journal_url(argument: str | None, option: str | None) -> str:
 
 def the_journal(words: Sequence[str], option: str | None) -> str:
     """The URL of the one journal that these words of a command name, if they name any. Raises as `journal_url`."""
-    return journal_url(_one(words), option)
+    return journal_url(url_alone(words), option)
 
 
 def journal_to_change(words: Sequence[str], option: str | None) -> str:
     """The same for what changes it: one that only happens to be in this folder is not meant."""
-    named = _one(words) or option
+    named = url_alone(words) or option
     if named is None:
         raise NoJournal("this changes a journal, and none was named")
     return journal_url(named, None)
-
-
-def _one(words: Sequence[str]) -> str | None:
-    url, rest = url_and_rest(words)
-    if len(rest) > 1 - bool(url):
-        raise click.UsageError(f"one journal is named here: what is {rest[-1]!r}?")
-    return url or (rest[0] if rest else None)
 
 
 def _is_journal(path: Path) -> bool:
@@ -142,19 +154,22 @@ def named_stream(text: str) -> StreamId:
 
 
 def classes_in(modules: Sequence[str]) -> list[type[Aggregate]]:
-    """The aggregate classes of these modules. A module is looked for as `python -m` would: in the working folder
-    first."""
-    if modules and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    """The aggregate classes of these modules."""
     return list(dict.fromkeys(cls for name in modules for cls in _classes_of(name)))
 
 
 def _classes_of(name: str) -> Sequence[type[Aggregate]]:
-    try:
-        module = importlib.import_module(name)
-    except Exception as error:  # an import runs whatever the module says
-        raise click.UsageError(f"--module {name}: {type(error).__name__}: {error}") from error
-    classes = aggregates_in(module)
+    classes = aggregates_in(imported(name))
     if not classes:
         raise click.UsageError(f"--module {name}: there is no aggregate class in it")
     return classes
+
+
+def imported(name: str) -> ModuleType:
+    """A module, looked for as `python -m` would: in the working folder first."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # an import runs whatever the module says
+        raise click.UsageError(f"--module {name}: {type(error).__name__}: {error}") from error

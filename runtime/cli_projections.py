@@ -170,7 +170,7 @@ def _fields(letter: Any) -> dict[str, Any]:
     """Projections keep theirs as tuples with names, the others as structs."""
     named: Any = getattr(letter, "_asdict", None)
     found: dict[str, Any] = named() if named else msgspec.structs.asdict(letter)
-    return found
+    return found | {"at": time_of(letter.at)}
 
 
 def _place(text: str) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""How the command line shows a verification: a table for people, lines for pipes, JSON for programs.
+"""How the command line shows a verification: a table for people, lines for pipes.
 
 Names in a journal are whatever its users chose, so nothing of them reaches a terminal as a control sequence.
 """
@@ -8,12 +8,12 @@ import sys
 from collections.abc import Generator, Iterable, Sequence
 
 import click
-import msgspec
 
-from holdfast.journal.verify import Problem, Progress, Report
+from holdfast.journal.progress import Progress
+from holdfast.journal.verify import Problem, Report
 from holdfast.journal.verify_report import COUNTED_LATER
 
-__all__ = ["as_json", "show", "show_table", "shown", "watched"]
+__all__ = ["show", "show_table", "shown", "watched"]
 
 COLUMNS = ("what", "where", "problem")
 
@@ -28,11 +28,6 @@ _ONE = {
     "events_replayed": "event_replayed",
     "snapshots_replayed": "snapshot_replayed",
 }
-
-
-def as_json(report: Report) -> str:
-    """The report with its verdict."""
-    return msgspec.json.encode({"good": report.good, **msgspec.structs.asdict(report)}).decode()
 
 
 def show(report: Report) -> None:

@@ -16,7 +16,7 @@ from holdfast.journal.errors import HoldfastError
 from holdfast.journal.records import StreamId
 
 from .cli_event import difference_lines, event_line, event_map, json_line, time_text, value_text
-from .cli_journal import classes_in, journal_option, look_at, module_option, named_stream, url_and_rest
+from .cli_journal import classes_in, journal_option, look_at, module_option, named_stream, unknown_word, url_and_rest
 from .cli_report import shown
 from .cli_status import note, told
 from .inspection import Inspection
@@ -113,7 +113,8 @@ def show_command(
     """
     url, rest = url_and_rest(words)
     if len(rest) != 1:
-        raise click.UsageError("one stream is shown, as Account/alice")
+        files = [word for word in rest if word.endswith(".db")]
+        raise unknown_word(files[0]) if files else click.UsageError("one stream is shown, as Account/alice")
     wanted = _Wanted(named_stream(rest[0]), at, diff, after, limit, in_json)
     with told():
         classes = classes_in(modules)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from .cli_event import json_line, time_text
-from .cli_journal import journal_option, look_at, url_and_rest
+from .cli_journal import journal_option, look_at, url_alone
 from .cli_report import show_table, shown
 from .cli_status import told
 from .inspection_report import CategorySummary, JournalContents, JournalHealth
@@ -27,9 +27,7 @@ def stats_command(words: tuple[str, ...], journal: str | None, in_json: bool) ->
     Example:
       holdfast stats sqlite:///bank.db
     """
-    url, rest = url_and_rest(words)
-    if rest:
-        raise click.UsageError(f"what is {rest[0]!r}? The journal is a URL, as sqlite:///bank.db")
+    url = url_alone(words)
     with told():
         asyncio.run(_stats(url or journal, in_json))
 

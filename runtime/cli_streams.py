@@ -7,7 +7,7 @@ import click
 from holdfast.journal.records import StreamId
 
 from .cli_event import json_line
-from .cli_journal import journal_option, look_at, named_stream, url_and_rest
+from .cli_journal import journal_option, look_at, named_stream, url_alone
 from .cli_report import shown
 from .cli_status import note, told
 from .inspection_report import StreamSummary
@@ -42,9 +42,7 @@ def streams_command(
     Example:
       holdfast streams --category Account --contains smith
     """
-    url, rest = url_and_rest(words)
-    if rest:
-        raise click.UsageError(f"what is {rest[0]!r}? The journal is a URL, as sqlite:///bank.db")
+    url = url_alone(words)
     past = named_stream(after) if after else None
     with told():
         if count:

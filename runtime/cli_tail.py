@@ -14,7 +14,7 @@ from holdfast.journal.positions import Positions
 from holdfast.journal.records import StreamId
 
 from .cli_event import event_line, event_map, json_line
-from .cli_journal import journal_option, look_at, named_stream, url_and_rest
+from .cli_journal import journal_option, look_at, named_stream, unknown_word, url_and_rest
 from .cli_status import told
 from .inspection import Inspection
 
@@ -60,8 +60,10 @@ def tail_command(
       holdfast tail -f --category Account --type account.deposited
     """
     url, rest = url_and_rest(words)
+    if rest and "/" in rest[0] and not rest[0].endswith(".db"):
+        raise click.UsageError(f"a stream is named with --stream {rest[0]}")
     if rest:
-        raise click.UsageError(f"what is {rest[0]!r}? A stream is named with --stream, the journal by a URL")
+        raise unknown_word(rest[0])
     one = named_stream(stream) if stream else None
     if one and category not in (None, one.category):
         raise click.UsageError(f"{stream} is not of category {category}")

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from .cli_journal import classes_in, journal_option, journal_url, module_option, url_and_rest
+from .cli_cluster import cluster_if_named
+from .cli_journal import classes_in, journal_option, journal_url, module_option, url_alone
 from .cli_status import told
 from .errors import MissingExtra
 
@@ -21,9 +22,8 @@ PACKAGES = ("starlette", "uvicorn", "jinja2", "markupsafe")
 @click.argument("words", nargs=-1, metavar="[URL]")
 @journal_option
 @click.option("--host", metavar="HOST", default="127.0.0.1", help="The address to listen at. [127.0.0.1]")
-@click.option("--port", default=8765, type=click.IntRange(0, 65535), help="0: any that is free. [8765]")
-@click.option("--address", metavar="ADDRESS", help="A Ray cluster to look at as well: auto, or host:port.")
-@click.option("--namespace", metavar="NAME", default="default", help="What its runtime was opened with. [default]")
+@click.option("--port", metavar="N", default=8765, type=click.IntRange(0, 65535), help="0: any that is free. [8765]")
+@cluster_if_named("A Ray cluster to look at as well")
 @module_option("their states are shown")
 @click.option(
     "--allow-changes", is_flag=True, help="Let it passivate, snapshot, rebuild and replay, and not only look."
@@ -51,9 +51,7 @@ def ui_command(
     Example:
       holdfast ui sqlite:///bank.db --module bank.accounts --open
     """
-    url, rest = url_and_rest(words)
-    if rest:
-        raise click.UsageError(f"one journal is looked at: what is {rest[0]!r}?")
+    url = url_alone(words)
     with told():
         ui = _console()
         if no_token and not ui.is_loopback(host):

@@ -43,6 +43,7 @@ __all__ = [
     "holdfast_opening",
     "holdfast_placement",
     "holdfast_ray",
+    "holdfast_ray_keys",
     "holdfast_ray_opening",
     "holdfast_ray_url",
     "holdfast_runtime",
@@ -70,11 +71,13 @@ def holdfast_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def holdfast_keys(request: pytest.FixtureRequest) -> str | None:
-    """The store for the keys of personal data. None: there is none; `"memory://"` goes with a journal in memory, and
-    costs a few milliseconds."""
-    keys: str | None = _said(request, "keys", None)
-    return keys
+def holdfast_keys(request: pytest.FixtureRequest, holdfast_url: str) -> str | None:
+    """The store for the keys of personal data: in memory with a journal in memory, else a file of the test's own."""
+    found: str | None = _said(request, "keys", "")
+    if found == "":
+        in_memory = holdfast_url.startswith("memory:")
+        found = "memory://" if in_memory else f"sqlite:///{request.getfixturevalue('tmp_path') / 'keys.db'}"
+    return found
 
 
 @pytest.fixture
@@ -111,19 +114,11 @@ def holdfast_journal_url(tmp_path: Path) -> str:
 
 @pytest.fixture
 def holdfast_opening(
-    holdfast_url: str,
-    holdfast_keys: str | None,
-    holdfast_placement: Any,
-    holdfast_config: Any,
-    holdfast_clock: Any,
+    holdfast_url: str, holdfast_keys: str | None, holdfast_placement: Any, holdfast_config: Any, holdfast_clock: Any
 ) -> "Opening":
     """`holdfast_runtime`, not opened yet: for tests that open it themselves, `async with` or `with`."""
     opening: Opening = _front().Runtime.local(
-        holdfast_url,
-        keys=holdfast_keys,
-        placement=holdfast_placement,
-        config=holdfast_config,
-        clock=holdfast_clock,
+        holdfast_url, keys=holdfast_keys, placement=holdfast_placement, config=holdfast_config, clock=holdfast_clock
     )
     return opening
 
@@ -142,19 +137,28 @@ def holdfast_ray_url(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def holdfast_ray(holdfast_ray_url: str) -> "Iterator[BlockingRuntime]":
+def holdfast_ray_keys(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The store for its keys of personal data."""
+    return f"sqlite:///{tmp_path_factory.mktemp('holdfast-keys') / 'keys.db'}"
+
+
+@pytest.fixture(scope="session")
+def holdfast_ray(holdfast_ray_url: str, holdfast_ray_keys: str) -> "Iterator[BlockingRuntime]":
     """A `BlockingRuntime` on Ray, started on first use (seconds) and ended with the session: for what only processes
     show. Async tests take `holdfast_ray_opening`."""
-    front = _front()
-    with front.Runtime.open(holdfast_ray_url, placement=front.Sharded(1)) as runtime:
+    with _on_ray(holdfast_ray_url, holdfast_ray_keys) as runtime:
         yield runtime
 
 
 @pytest.fixture
-def holdfast_ray_opening(holdfast_ray: "BlockingRuntime", holdfast_ray_url: str) -> "Opening":
+def holdfast_ray_opening(holdfast_ray: "BlockingRuntime", holdfast_ray_url: str, holdfast_ray_keys: str) -> "Opening":
     """Another runtime on the Ray and the journal of `holdfast_ray`: `async with holdfast_ray_opening as runtime`."""
+    return _on_ray(holdfast_ray_url, holdfast_ray_keys)
+
+
+def _on_ray(url: str, keys: str) -> "Opening":
     front = _front()
-    opening: Opening = front.Runtime.open(holdfast_ray_url, placement=front.Sharded(1))
+    opening: Opening = front.Runtime.open(url, keys=keys, placement=front.Sharded(1))
     return opening
 
 

@@ -12,6 +12,7 @@ from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -42,13 +43,13 @@ class Notes(Aggregate):
         self.lines += 1
 
 
-async def write(path, *ids, type="test_cli.noted"):
+async def write(path, *ids, type="test_cli.noted", category="Notes"):
     store = SqliteStore(path)
     await store.open()
     epoch = await store.claim("host", str(ids))
     new = NewEvent(type=type, payload=encode_plain({"text": "x"}), command_id="c", recorded_at=1)
     for id in ids:
-        name = StreamId("Notes", id)
+        name = StreamId(category, id)
         await store.append([Append(stream=name, owner="host", epoch=epoch, expected_version=0, events=(new,))])
     await store.close()
 
@@ -123,7 +124,8 @@ def test_what_is_one_is_counted_as_one_and_a_missing_position_is_named_once(tmp_
     [
         (["sqlite:///none.db"], "there is no such file"),
         (["sqlite:///."], "is a folder"),
-        (["nothing"], "names no kind of journal"),
+        (["nothing"], "The journal is a URL, as sqlite:///bank.db"),
+        (["my.db"], "The journal is a URL, as sqlite:///my.db"),
         (["memory://"], "cannot be verified"),
         (["sqlite:////etc/passwd"], "is not an SQLite file"),
         ([], "no journal was named"),
@@ -252,3 +254,45 @@ def test_a_journal_of_partitions_is_verified_whole(tmp_path):
     assert lines[0].endswith("version 1 (position 2)  the checksum does not match")
     assert json.loads(run(f"{url}?partitions=2", "--json").stdout)["problems"][0]["partition"] == 1
     assert run(f"{url}?partitions=3").exit_code == 2
+
+
+def commands(group=command_line.cli, path=()):
+    """Each command, with its words."""
+    for name, one in group.commands.items():
+        yield (*path, name), one
+        if isinstance(one, click.Group):
+            yield from commands(one, (*path, name))
+
+
+def test_each_command_is_listed_in_a_section_with_a_line_that_is_not_cut_off():
+    """On a terminal of the usual width."""
+    listed = CliRunner().invoke(command_line.cli, ["-h"], terminal_width=80).stdout
+    assert not any(line.endswith("...") for line in listed.splitlines()[1:])
+    assert "Other:" not in listed
+    assert all(one.short_help for _, one in commands())
+
+
+def test_an_option_is_the_same_in_all_commands_that_have_it():
+    """Its short form, the variable it may come from, and what its value is called."""
+    shared = ("journal", "module", "address", "namespace", "category", "json", "limit", "force")
+    for name in shared:
+        found = {
+            (tuple(option.opts), option.envvar, option.metavar)
+            for _, one in commands()
+            for option in one.params
+            if f"--{name}" in option.opts
+        }
+        assert len(found) == 1, (name, found)
+
+
+@pytest.mark.parametrize("args", [["verify"], ["check", "--module", __name__], ["digest"], ["stats"], ["tail"]])
+def test_json_of_any_command_holds_no_control_character(tmp_path, args):
+    """Not even those that JSON itself would let through."""
+    url = f"sqlite:///{tmp_path}/odd.db"
+    asyncio.run(write(tmp_path / "odd.db", "a", "b", category="No\x9btes\u202e"))
+    if args == ["verify"]:  # which names what is damaged alone
+        damage(url)
+    result = CliRunner().invoke(command_line.cli, [*args, url, "--json"])
+    assert all(each.isprintable() for each in result.stdout.splitlines()), result.stdout
+    assert all(json.loads(each) for each in result.stdout.splitlines())
+    assert "No\\u009btes\\u202e" in result.stdout

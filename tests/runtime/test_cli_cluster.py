@@ -6,6 +6,7 @@ import os
 import pty
 import subprocess
 import sys
+from datetime import datetime
 
 import pytest
 from click.testing import CliRunner
@@ -145,6 +146,7 @@ async def test_cli_projections_letters_are_listed_and_replayed(here, tmp_path, m
         letters = await here(runtime, "projections", "letters", "Picky", "--json")
         assert letters.exit_code == 1
         letter = json.loads(letters.stdout)
+        assert datetime.fromisoformat(letter["at"]).tzinfo is not None
         place = f"{letter['partition']}:{letter['position']}"
         assert place in (await here(runtime, "projections", "letters", "Picky")).stdout
         failed = await here(runtime, "projections", "replay", "Picky", place)

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from hf_people import SECRET, Counter, Forgotten, Greeter, Noted, People, Person, Registered
 
 from holdfast.actors import DeadlineExceeded, HydrationFailed, NotSerializable, ReplyForgotten
+from holdfast.actors.check import FollowingReader, check, readers_of
 from holdfast.actors.definition import definition_of
 from holdfast.actors.hydrate import hydrate
 from holdfast.actors.verify import ClassReplay
@@ -42,6 +43,7 @@ from holdfast.journal.wire import encode
 from holdfast.runtime import Config, Runtime, Sharded
 from holdfast.runtime.cli import cli
 from holdfast.runtime.forgetting import Forgetting
+from holdfast.runtime.projection_definition import projection_of
 
 NEEDLE = SECRET.encode()
 EAGER = Config(compress_from=200)
@@ -348,6 +350,21 @@ async def test_verify_replays_personal_data_as_forgotten_and_finds_nothing_wrong
         await open_sources(f"sqlite:///{folder / 'journal' / 'people.db'}"), replays=[ClassReplay(Person)]
     )
     assert report.good, report
+
+
+@pytest.mark.parametrize("config", [None, EAGER], ids=["plain", "compressed"])
+async def test_check_reads_personal_data_as_forgotten_and_says_that_it_would_load(folder: Path, config: Any) -> None:
+    """For aggregates, reactions and projections; a deployment is not held up by what only lacks its keys here."""
+    async with opened(folder, config=config) as runtime:
+        await fill(runtime)
+        await runtime.forget("customer", "0")
+    sources = await open_sources(f"sqlite:///{folder / 'journal' / 'people.db'}")
+    readers = [*readers_of([Person, Greeter]), FollowingReader("People", projection_of(People).reading)]
+    report = await check(sources, readers, samples=None)
+    assert report.good, report
+    registered = next(each for each in report.types if each.type == "hf_people.registered")
+    assert registered.readers == ("Person", "Greeter", "People")
+    assert registered.opened == registered.count > 0
 
 
 # -- those who live from the events ------------------------------------------------------------------------------

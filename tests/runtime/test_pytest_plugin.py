@@ -9,28 +9,8 @@ pytest_plugins = ["pytester"]
 
 BANK = """
 from datetime import timedelta
-from typing import Annotated
 
-from holdfast.actors import Aggregate, Personal, command, event, on, query
-
-@event("customer.moved")
-class Moved:
-    street: Annotated[str, Personal.of_aggregate("customer")]
-
-class Customer(Aggregate):
-    street: str = ""
-
-    @command
-    def move(self, street: str) -> None:
-        self.emit(Moved(street))
-
-    @query
-    def address(self) -> str:
-        return self.street
-
-    @on(Moved)
-    def _moved(self, event: Moved) -> None:
-        self.street = event.street
+from holdfast.actors import Aggregate, command, event, on, query
 
 @event("account.deposited")
 class Deposited:
@@ -62,8 +42,7 @@ PLAIN = """
 from datetime import timedelta
 
 import pytest
-from bank import Account, Customer
-from holdfast.journal import NoKeyStore
+from bank import Account
 from holdfast.runtime import BlockingRuntime, Config, Runtime, Sharded
 
 def test_a_plain_function_gets_the_blocking_twin(holdfast_runtime):
@@ -94,18 +73,6 @@ class TestMarked:
     def test_the_closest_marker_counts(self, holdfast_runtime, holdfast_config):
         assert (holdfast_runtime.partitions, holdfast_config.timeout_s) == (1, 7)
 
-class TestPersonal:
-    @pytest.mark.holdfast(keys="memory://")
-    def test_personal_data_needs_a_store_for_its_keys(self, holdfast_runtime):
-        customer = holdfast_runtime.get(Customer, "7")
-        customer.move("12 St James's Square")
-        assert holdfast_runtime.forget("customer", "7").streams == ("Customer/7",)
-        assert customer.address() == ""
-
-    def test_without_one_it_is_refused(self, holdfast_runtime):
-        with pytest.raises(NoKeyStore):
-            holdfast_runtime.get(Customer, "7").move("12 St James's Square")
-
 class TestOverridden:
     @pytest.fixture
     def holdfast_url(self, holdfast_journal_url):
@@ -118,6 +85,52 @@ class TestOverridden:
 @pytest.mark.holdfast(speed=9)
 def test_refused(holdfast_runtime):
     ...
+"""
+
+PERSONAL = """
+from typing import Annotated
+
+import pytest
+from holdfast.actors import Aggregate, Personal, command, event, on
+from holdfast.journal import NoKeyStore
+
+@event("guest.came")
+class Came:
+    name: Annotated[str, Personal.of_aggregate("guest")]
+
+class Guest(Aggregate):
+    name: str = ""
+
+    @command
+    def come(self, name: str) -> None:
+        self.emit(Came(name))
+
+    @on(Came)
+    def _came(self, event: Came) -> None:
+        self.name = event.name
+
+def test_a_person_is_forgotten(holdfast_runtime):
+    holdfast_runtime.get(Guest, "ann").come("Ann")
+    assert holdfast_runtime.state_at(Guest, "ann").name == "Ann"
+    holdfast_runtime.forget("guest", "ann")
+    assert holdfast_runtime.state_at(Guest, "ann").name == ""
+
+@pytest.mark.holdfast(keys=None)
+def test_without_a_key_store(holdfast_runtime):
+    with pytest.raises(NoKeyStore):
+        holdfast_runtime.get(Guest, "ann").come("Ann")
+
+class TestInFiles:
+    @pytest.fixture
+    def holdfast_url(self, holdfast_journal_url):
+        return holdfast_journal_url
+
+    def test_keys_outlive_the_runtime_as_the_journal_does(self, holdfast_opening, holdfast_keys, holdfast_url):
+        from holdfast.runtime import Runtime
+        with holdfast_opening as runtime:
+            runtime.get(Guest, "ann").come("Ann")
+        with Runtime.local(holdfast_url, keys=holdfast_keys) as runtime:
+            assert runtime.state_at(Guest, "ann").name == "Ann"
 """
 
 ASYNC = """
@@ -179,8 +192,13 @@ def ran(pytester: pytest.Pytester, *args: str, **files: str) -> pytest.RunResult
 def test_the_plugin_gives_plain_tests_a_runtime_a_clock_and_a_file(pytester: pytest.Pytester) -> None:
     """Without any async plugin; options by marker and by overriding a fixture; a wrong option is told by name."""
     result = ran(pytester, "-p", "no:asyncio", "-p", "no:anyio", test_plain=PLAIN)
-    result.assert_outcomes(passed=9, errors=1)
+    result.assert_outcomes(passed=7, errors=1)
     result.stdout.fnmatch_lines(["*takes url, keys, placement, config, clock, not speed*"])
+
+
+def test_the_plugin_keeps_personal_data_under_keys_of_the_test(pytester: pytest.Pytester) -> None:
+    """Nothing has to be said for it; in memory or in a file, as the journal is; and none where none is wanted."""
+    ran(pytester, "-p", "no:asyncio", "-p", "no:anyio", test_personal=PERSONAL).assert_outcomes(passed=3)
 
 
 ONE_LOOP = ("-o", "asyncio_default_fixture_loop_scope=function")
