@@ -8,6 +8,7 @@ left out. The command line's `live`, `passivate`, `snapshot` and `projections` a
 import asyncio
 import contextlib
 import re
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -22,7 +23,7 @@ from holdfast.journal.records import StreamId
 from ._ray import Visit
 from .cluster import JOURNAL, Cluster, JournalSpec, Peer, PeerGone
 from .config import Config
-from .errors import NoSuchFollower, NothingRuns
+from .errors import NoCluster, NoSuchFollower, NothingRuns
 from .follower import FollowerStatistics
 from .projection_follower import RebuildProgress
 from .resident import journal_over
@@ -31,6 +32,8 @@ from .runtime import Statistics
 __all__ = ["Bystander"]
 
 LOOK_S = 0.1
+JOIN_S = 60.0
+"""After which a cluster that lets nobody join counts as none: one that is just ending keeps Ray asking for ever."""
 
 
 class Bystander:
@@ -49,7 +52,7 @@ class Bystander:
     async def open(cls, *, address: str = "auto", namespace: str = "default", config: Config | None = None) -> Self:
         """Join the Ray cluster at an address (`"auto"`: the one on this machine) and find what runs in a namespace.
         Raises `NoCluster`, `NothingRuns`."""
-        visit = await asyncio.to_thread(Visit, address)
+        visit = await _joined(address)
         try:
             cluster = visit.cluster(JournalSpec(namespace=namespace, url="", volatile=True))
             journals = await cluster.journals()
@@ -205,6 +208,35 @@ class RebuildSteps:
         if not progress.finished:
             await asyncio.sleep(LOOK_S)
         return progress
+
+
+async def _joined(address: str) -> Visit:
+    """Raises `NoCluster`. In a thread that does not keep the process alive, should Ray never answer."""
+    loop = asyncio.get_running_loop()
+    joined: asyncio.Future[Visit] = loop.create_future()
+
+    def settle(found: Visit | BaseException) -> None:
+        if joined.done():  # nobody waits any more
+            return
+        if isinstance(found, BaseException):
+            joined.set_exception(found)
+        else:
+            joined.set_result(found)
+
+    def join() -> None:
+        found: Visit | BaseException
+        try:
+            found = Visit(address)
+        except BaseException as error:
+            found = error
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(settle, found)
+
+    threading.Thread(target=join, name="holdfast-join", daemon=True).start()
+    try:
+        return await asyncio.wait_for(joined, JOIN_S)
+    except TimeoutError:
+        raise NoCluster(address, f"it has let nobody join within {JOIN_S:g} s") from None
 
 
 class _Way:

@@ -6,6 +6,7 @@ import os
 import pty
 import subprocess
 import sys
+import threading
 from datetime import datetime
 
 import pytest
@@ -17,9 +18,11 @@ from hf_support import eventually
 
 from holdfast.journal.records import StreamId
 from holdfast.runtime import Config, NoSuchFollower, Runtime, Sharded, cli_aggregates, cli_live, cli_projections
+from holdfast.runtime import bystander as bystander_module
 from holdfast.runtime.bystander import Bystander
 from holdfast.runtime.cli import cli
 from holdfast.runtime.cluster import PeerGone
+from holdfast.runtime.errors import NoCluster
 from holdfast.runtime.inspection import Inspection
 from holdfast.runtime.progress import draw, drawn
 from holdfast.runtime.projection_follower import RebuildProgress
@@ -306,3 +309,18 @@ async def test_cli_looks_at_a_real_cluster_from_another_process_and_leaves_it_as
         assert "nothing runs in namespace 'nowhere'" in nowhere.stderr
         assert sorted(world.actors()) == before
         assert await eventually(lambda: runtime.get(Account, "a1").deposit(1)) == 2
+
+
+async def test_a_cluster_that_lets_nobody_join_counts_as_none(monkeypatch):
+    """One that is just ending keeps Ray asking: whoever only looks is told so, and can end."""
+    asked = threading.Event()
+
+    class Hanging:
+        def __init__(self, address):
+            asked.wait()
+
+    monkeypatch.setattr(bystander_module, "Visit", Hanging)
+    monkeypatch.setattr(bystander_module, "JOIN_S", 0.01)
+    with pytest.raises(NoCluster, match="nobody join"):
+        await Bystander.open(address="127.0.0.1:1")
+    asked.set()
