@@ -10,7 +10,7 @@ READY := .venv/.ready
 	lint format clean
 
 help:
-	@echo "make demo    run the bank's loan applications, with three kills on the way (about four minutes on two cores)"
+	@echo "make demo    run the bank's loan applications, with three kills on the way (about three minutes on two cores)"
 	@echo "make test    run every test: the fast ones first and side by side, then those on real Ray clusters"
 	@echo "make docs    build the documents into site/; a warning is an error"
 	@echo "make serve-test  the example inside Ray Serve, in a venv of its own (half a gigabyte)"
