@@ -286,18 +286,22 @@ async def test_metrics_reach_prometheus_by_rays_own_way(world: Any) -> None:
         await asyncio.gather(*(runtime.get(Shop, f"{n}").add(1) for n in range(10)))
         await runtime.wait_for(Notes)
 
-        async def exported() -> dict[str, str] | None:
+        async def exported() -> dict[str, list[str]] | None:
+            """Lines by name: this Ray may have served other tests, whose series it still has."""
             page = await asyncio.to_thread(scraped)
-            lines = [line for line in page.splitlines() if line.startswith("ray_holdfast_")]
-            found = {line.partition("{")[0]: line for line in lines if 'type="Notes"' not in line}
+            found: dict[str, list[str]] = {}
+            for line in page.splitlines():
+                if line.startswith("ray_holdfast_"):
+                    found.setdefault(line.partition("{")[0], []).append(line)
             wanted = {f"ray_{name}" for name, metric in METRICS.items() if metric.sort != "histogram"}
-            return found if wanted <= found.keys() and found["ray_holdfast_commands_total"].endswith(" 10.0") else None
+            commands = found.get("ray_holdfast_commands_total", [])
+            done = any('type="Shop"' in line and line.endswith(" 10.0") for line in commands)
+            lags = "".join(found.get("ray_holdfast_follower_lag_events", []))
+            return found if wanted <= found.keys() and done and 'follower="reaction/Notes"' in lags else None
 
         found = await eventually(exported, within_s=120)
         page = await asyncio.to_thread(scraped)
-    assert 'type="Shop"' in found["ray_holdfast_commands_total"]
-    assert found["ray_holdfast_fenced_total"].endswith(" 0.0")
-    assert 'follower="reaction/Notes"' in found["ray_holdfast_follower_lag_events"]
+    assert any(line.endswith(" 0.0") for line in found["ray_holdfast_fenced_total"])
     assert "# TYPE ray_holdfast_commands_total counter" in page
     assert re.search(r'^ray_holdfast_command_seconds_bucket\{.*le="\+Inf".*type="Shop".*\} 10.0$', page, re.MULTILINE)
     for of in ("host", "journal"):
