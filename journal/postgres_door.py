@@ -36,7 +36,7 @@ from .errors import (
     PartitionConflict,
 )
 from .partition import PARTITIONS_MAX, WHOLE, Membership, Partition, new_journal_id
-from .postgres_session import PostgresAddress, PostgresOptions, Session, StatementFailed
+from .postgres_session import PostgresAddress, PostgresOptions, Session, SessionLost, StatementFailed
 
 __all__ = ["PostgresDoor", "Taken", "ours"]
 
@@ -100,6 +100,13 @@ class PostgresDoor:
     async def reader(self) -> Session:
         """A session that cannot write. Raises `JournalOpenError`s, `SessionLost`."""
         return await Session.connect(self.address, self.options, self.path, writes=False)
+
+    async def look(self) -> Session:
+        """The same, for who asks once. Raises `JournalOpenError`s; `JournalUnavailable` where no server answers."""
+        try:
+            return await self.reader()
+        except SessionLost as error:
+            raise JournalUnavailable(f"{self.path}: {error}") from error
 
     async def take(self) -> Taken:
         """Become the writer. Raises `JournalOpenError`s, and `SessionLost` where the server is not to be had."""

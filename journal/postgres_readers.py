@@ -55,10 +55,7 @@ class Readers:
                     self._idle.append(session)
 
     async def _connected(self) -> Session:
-        try:
-            return await self._door.reader()
-        except SessionLost as error:
-            raise JournalUnavailable(f"{self._door.path}: {error}") from error
+        return await self._door.look()
 
     async def ask(self, statement: str, *values: Any, about: StreamId | None = None) -> list[Row]:
         """The rows of one statement. `about`: the one stream that it concerns."""

@@ -170,10 +170,7 @@ class PostgresSource(Source):
     @classmethod
     async def open(cls, door: PostgresDoor) -> Self:
         """Open for reading. Raises `JournalOpenError`s; `JournalUnavailable` where no server answers."""
-        try:
-            session = await door.reader()
-        except SessionLost as error:
-            raise JournalUnavailable(f"{door.path}: {error}") from error
+        session = await door.look()
         source = cls(door, session)
         try:
             await source._check_identity(door)

@@ -21,6 +21,7 @@ from markupsafe import Markup, escape
 
 from holdfast.actors.plain import Difference
 from holdfast.journal.sealed import shown as unsealed
+from holdfast.runtime.cli_report import shown as printable
 from holdfast.runtime.inspection_report import time_of
 
 __all__ = ["Row", "brief", "inline", "moment", "plain", "rows_of", "size", "text", "value"]
@@ -64,7 +65,7 @@ def inline(content: str) -> Markup:
 def plain(content: str, limit: int = PLAIN_MAX) -> str:
     """A text for where no markup can be, as in a title or a label: what does not print is written as an escape."""
     clipped = content if len(content) <= limit else f"{content[: limit - 1]}…"
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in clipped)
+    return printable(clipped)
 
 
 def value(content: Any) -> Markup:
