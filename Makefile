@@ -41,8 +41,8 @@ demo: $(READY)
 	@$(BIN)/python -m examples.loans
 
 test: $(READY)
-	@$(BIN)/python -m pytest -m "not ray" --numprocesses auto --dist loadfile
-	@$(BIN)/python -m pytest -m ray --numprocesses 2 --dist loadfile
+	@$(BIN)/python -m pytest -m "not ray" --numprocesses auto --dist worksteal
+	@$(BIN)/python -m pytest -m ray --numprocesses 3 --dist loadfile
 
 docs: .venv/.docs-ready
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

@@ -141,7 +141,8 @@ class Tail:
         if self._more is None:
             self._more = asyncio.get_running_loop().create_future()
         with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(self._more), wait_s)
+            async with asyncio.timeout(wait_s):
+                await asyncio.shield(self._more)
 
     def _wake(self) -> None:
         more, self._more = self._more, None

@@ -165,7 +165,8 @@ class RayPeer:
         with contextlib.suppress(ray.exceptions.RayError):
             if _is_up(self.handle):
                 try:
-                    await asyncio.wait_for(_awaitable(self.handle.alive.remote()), within_s)
+                    async with asyncio.timeout(within_s):
+                        await _awaitable(self.handle.alive.remote())
                 except TimeoutError:
                     return not _is_up(self.handle)
         return True

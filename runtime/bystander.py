@@ -122,7 +122,10 @@ class Bystander:
         async def answer(name: str) -> Any:
             with contextlib.suppress(TimeoutError, HoldfastError):
                 peer = await find(name)
-                return None if peer is None else await asyncio.wait_for(peer.ask(method, *args), self._config.paused_s)
+                if peer is not None:
+                    async with asyncio.timeout(self._config.paused_s):
+                        return await peer.ask(method, *args)
+            return None
 
         return [each for each in await asyncio.gather(*map(answer, names)) if each is not None]
 
@@ -186,7 +189,8 @@ class Bystander:
         peer = await self._cluster.find_follower(name)
         if peer is None:
             raise NoSuchFollower(name)
-        return await asyncio.wait_for(peer.ask("ask", method, *args), self._config.timeout_s)
+        async with asyncio.timeout(self._config.timeout_s):
+            return await peer.ask("ask", method, *args)
 
 
 class RebuildSteps:
@@ -234,7 +238,8 @@ async def _joined(address: str) -> Visit:
 
     threading.Thread(target=join, name="holdfast-join", daemon=True).start()
     try:
-        return await asyncio.wait_for(joined, JOIN_S)
+        async with asyncio.timeout(JOIN_S):
+            return await joined
     except TimeoutError:
         raise NoCluster(address, f"it has let nobody join within {JOIN_S:g} s") from None
 
@@ -247,7 +252,8 @@ class _Way:
 
     async def ask(self, method: str, *args: Any) -> Any:
         try:
-            return await asyncio.wait_for(self._peer.ask(method, *args), self._patience_s)
+            async with asyncio.timeout(self._patience_s):
+                return await self._peer.ask(method, *args)
         except PeerGone as error:
             raise JournalUnavailable(str(error)) from None
         except TimeoutError:

@@ -363,7 +363,8 @@ class Dispatcher:
         if peer is None:
             return None
         try:
-            return peer, await asyncio.wait_for(peer.ask("statistics"), self.config.paused_s)
+            async with asyncio.timeout(self.config.paused_s):
+                return peer, await peer.ask("statistics")
         except TimeoutError:
             if not await peer.responds(self.config.paused_s):
                 await self.cluster.kill(peer)  # it holds a place, and would for as long as it is stopped

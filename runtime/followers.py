@@ -146,7 +146,8 @@ class Followers:
         with suppress(TimeoutError, HoldfastError):
             peer = await self._cluster.find_follower(name)
             if peer is not None:
-                found: FollowerStatistics = await asyncio.wait_for(peer.ask("statistics"), self._config.paused_s)
+                async with asyncio.timeout(self._config.paused_s):
+                    found: FollowerStatistics = await peer.ask("statistics")
                 return found
         return None
 

@@ -322,7 +322,8 @@ class ProjectionFollower(PageFollower):
         stopped = FollowerPhase.STOPPED
         if self._desk is None or self._desk.progress.phase is not stopped:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._begun.wait(), BEGIN_WAIT_S)
+                async with asyncio.timeout(BEGIN_WAIT_S):
+                    await self._begun.wait()
         if self._projector is None and self._desk is not None and self._desk.progress.phase is stopped:
             raise FollowerStopped(self._name, self._desk.progress.problem)
         if self._projector is None:

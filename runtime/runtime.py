@@ -501,7 +501,8 @@ class Runtime:
 
     async def _metrics_of(self, peer: Peer) -> list[Sample]:
         with contextlib.suppress(TimeoutError, HoldfastError):
-            found: list[Sample] = await asyncio.wait_for(peer.ask("metrics"), self._config.paused_s)
+            async with asyncio.timeout(self._config.paused_s):
+                found: list[Sample] = await peer.ask("metrics")
             return found
         return []
 

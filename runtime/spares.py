@@ -89,7 +89,8 @@ class Spare(Resident):
         self._lease.cancel()
         try:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._adopted.wait(), within_s)
+                async with asyncio.timeout(within_s):
+                    await self._adopted.wait()
         finally:
             self._lease.cancel()
             if self._host is None:

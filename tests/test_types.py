@@ -7,8 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 TYPES = ROOT / "tests" / "types"
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What mypy remembers of the library, from one run to the next."""
+    return tmp_path_factory.mktemp("mypy")
 
 
 def mypy_errors(file: Path, cache: Path) -> dict[int, str]:
@@ -52,15 +60,15 @@ def marked(file: Path) -> set[int]:
     return {number for number, line in lines if line.endswith("# error")}
 
 
-def test_mypy_agrees_with_every_assert_type(tmp_path: Path) -> None:
+def test_mypy_agrees_with_every_assert_type(cache: Path) -> None:
     """`await get(Account, "a").deposit(1)` is an int, for mypy."""
-    assert mypy_errors(TYPES / "program.py", tmp_path) == {}
+    assert mypy_errors(TYPES / "program.py", cache) == {}
 
 
-def test_mypy_sees_every_mistake_and_no_other(tmp_path: Path) -> None:
+def test_mypy_sees_every_mistake_and_no_other(cache: Path) -> None:
     """`deposit("x")` is an error, for mypy."""
     file = TYPES / "mistakes.py"
-    assert mypy_errors(file, tmp_path).keys() == marked(file)
+    assert mypy_errors(file, cache).keys() == marked(file)
 
 
 def test_pyright_agrees_with_every_assert_type(tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ async def sabotage(chance: random.Random, tell: Callable[[str], None], *, every_
             kinds.setdefault(name.partition(":")[0], []).append(name)
         name = chance.choice(kinds[chance.choice(sorted(kinds))])
         with contextlib.suppress(ValueError, TimeoutError, ray.exceptions.RayError):  # it is just dying by itself
-            pid = await asyncio.wait_for(_kill(name), ASK_S)
+            async with asyncio.timeout(ASK_S):
+                pid = await _kill(name)
             tell(f"kill -9 {pid}: {name}")
 
 

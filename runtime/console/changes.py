@@ -35,7 +35,8 @@ async def passivate(console: Console, request: Request) -> Response:
     """Send an aggregate out of memory; that writes its snapshot."""
     form = await _form(console, request)
     stream = stream_of(field(form, "of"))
-    left = await asyncio.wait_for(_cluster(console).passivate(stream), PATIENCE_S)
+    async with asyncio.timeout(PATIENCE_S):
+        left = await _cluster(console).passivate(stream)
     return _back("/stream", of=str(stream), said="left" if left else "not-there")
 
 
@@ -46,14 +47,16 @@ async def snapshot(console: Console, request: Request) -> Response:
     cls = console.source.class_of(stream.category)
     if cls is None:
         raise Refused(409, "Its class is not at hand", "A snapshot is made by it: start the console with `--module`.")
-    version = await asyncio.wait_for(_cluster(console).snapshot(cls, stream.id), PATIENCE_S)
+    async with asyncio.timeout(PATIENCE_S):
+        version = await _cluster(console).snapshot(cls, stream.id)
     return _back("/stream", of=str(stream), said="snapshot" if version else "not-there")
 
 
 async def rebuild(console: Console, request: Request) -> Response:
     """Have a projection's tables built anew, beside those that serve until they are done."""
     form = await _form(console, request)
-    await asyncio.wait_for(_cluster(console).rebuild(field(form, "name")), PATIENCE_S)
+    async with asyncio.timeout(PATIENCE_S):
+        await _cluster(console).rebuild(field(form, "name"))
     return _back("/followers", said="rebuilding")
 
 
@@ -62,7 +65,8 @@ async def replay(console: Console, request: Request) -> Response:
     form = await _form(console, request)
     place = number(field(form, "partition"), "a partition"), number(field(form, "position"), "a position")
     try:
-        await asyncio.wait_for(_cluster(console).replay(field(form, "name"), *place), PATIENCE_S)
+        async with asyncio.timeout(PATIENCE_S):
+            await _cluster(console).replay(field(form, "name"), *place)
     except (NoSuchFollower, JournalUnavailable, Refused, TimeoutError):
         raise
     except Exception as error:  # whatever its handler raises: it is set aside still

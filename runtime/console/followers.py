@@ -128,7 +128,8 @@ async def _letters(console: Console, lines: Iterable[FollowerLine]) -> list[Lett
 
 async def _told_letters(onlooker: Onlooker, name: str, said: int) -> LettersOf:
     try:
-        told = await asyncio.wait_for(onlooker.joined.dead_letters(name), LETTERS_S)
+        async with asyncio.timeout(LETTERS_S):
+            told = await onlooker.joined.dead_letters(name)
     except (TimeoutError, AttributeError, HoldfastError) as error:
         return LettersOf(name=name, problem=f"{said} are set aside: {error or 'it does not answer'}")
     return _letters_of(name, [letter for each in told.values() for letter in each])

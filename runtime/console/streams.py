@@ -54,7 +54,8 @@ def _asked(q: str, category: str, known: set[str]) -> tuple[str, str]:
 async def _counted(look: Inspection, category: str, contains: str) -> int | None:
     """How many there are; None if that takes too long to find out."""
     try:
-        return await asyncio.wait_for(look.count(category=category or None, contains=contains), COUNT_S)
+        async with asyncio.timeout(COUNT_S):
+            return await look.count(category=category or None, contains=contains)
     except TimeoutError:
         return None
 

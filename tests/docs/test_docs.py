@@ -57,9 +57,9 @@ def test_docs_the_programs_of_the_guide_run_as_they_stand(tmp_path: Path) -> Non
         [sys.executable, "guide.py"], cwd=tmp_path, capture_output=True, text=True, timeout=180, check=False
     )
     assert ran.returncode == 0, ran.stderr
-    lines = [line for line in ran.stdout.splitlines() if not line.startswith("(")]
-    assert lines[:3] == ["100", "ann has 12.50", "7.50 7.50"]
-    assert lines[-5].startswith("12.50 ")
+    lines = [line for line in ran.stdout.splitlines() if re.match(r"\d|ann ", line)]  # Ray may speak among them
+    assert lines[:3] == ["100", "ann has 12.50", "7.50 7.50"], ran.stdout
+    assert lines[-5].startswith("12.50 "), ran.stdout
     assert lines[-4] == "101"
     assert [line.split(maxsplit=1)[1] for line in lines[-3:]] == [
         f"alice Deposited(amount={amount})" for amount in (100, 1, 1)

@@ -70,6 +70,19 @@ async def test_a_follower_at_the_end_is_woken_by_the_next_commit():
     assert positions(await waiting) == [3, 4, 5]
 
 
+async def test_one_that_is_cancelled_as_a_commit_wakes_it_is_cancelled():
+    """In one turn of the loop. Who has cancelled it waits for its end, and would for ever if it went on."""
+    book = await Book().open()
+    await book.write(2)
+    waiting = asyncio.ensure_future(book.follow(2, wait_s=60))
+    while book.server._tail._more is None:
+        await asyncio.sleep(0)
+    book.server._tail._wake()
+    waiting.cancel()
+    await asyncio.wait({waiting}, timeout=5)
+    assert waiting.cancelled()
+
+
 async def test_one_that_waited_in_vain_is_told_where_it_stands():
     """An empty page, at the end."""
     book = await Book().open()

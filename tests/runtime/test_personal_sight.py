@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,14 @@ from holdfast.runtime import Config, Runtime, Sharded
 from holdfast.runtime.logs import JsonFormatter
 
 
-async def test_no_personal_value_is_in_a_span_a_log_line_or_a_metric(
-    tmp_path: Path, caplog: Any, monkeypatch: Any
-) -> None:
+@pytest.fixture(autouse=True)
+def traces_end() -> Iterator[None]:
+    """With the test, also where it fails."""
+    yield
+    tracing.stop()
+
+
+async def test_no_personal_value_is_in_a_span_a_log_line_or_a_metric(tmp_path: Path, caplog: Any) -> None:
     """Of commands that are done, refused, slow and given up; of snapshots, followers and forgetting; at every level."""
     kept, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(kept))
@@ -29,7 +35,7 @@ async def test_no_personal_value_is_in_a_span_a_log_line_or_a_metric(
     config = Config(tracing=True, slow_command_s=0.02, timeout_s=0.3, compress_from=64)
     url, keys = f"sqlite:///{tmp_path / 'people.db'}", f"sqlite:///{tmp_path / 'keys.db'}"
     async with Runtime.local(url, keys=keys, config=config, placement=Sharded(1)) as runtime:
-        monkeypatch.setattr(tracing, "tracer", provider.get_tracer("holdfast"))
+        tracing.tracer = provider.get_tracer("holdfast")  # not the process's: other tests have theirs
         await runtime.start(Greeter)
         await runtime.start(People, f"sqlite:///{tmp_path / 'read.db'}")
         person = runtime.get(Person, "7", metadata={"by": "import"})
@@ -50,7 +56,6 @@ async def test_no_personal_value_is_in_a_span_a_log_line_or_a_metric(
         statistics = repr(await runtime.statistics())
         await runtime.passivate(Person, "7")
         await runtime.forget("customer", "7")
-    tracing.stop()
     spans = [span.to_json() for span in kept.get_finished_spans()]
     lines = [JsonFormatter().format(each) for each in caplog.records]
     assert spans

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hf_support import descendants, eventually, is_running
+from hf_support import descendants, eventually, is_running, writer_pid
 
 pytestmark = pytest.mark.ray
 
@@ -161,28 +161,30 @@ def start(tmp_path: Path) -> Iterator[Any]:
             each.clear()
 
 
-async def nobody_left(family: set[int], within_s: float = 15.0) -> float:
-    started = time.monotonic()
+async def nobody_left(family: set[int], within_s: float = 15.0) -> None:
     await eventually(lambda: not any(map(is_running, family)), within_s)
-    return time.monotonic() - started
 
 
 @pytest.mark.parametrize("kind", ["file", "prompt", "blocking"])
 async def test_a_program_killed_after_its_first_balance_continues_from_it(
     start: Any, tmp_path: Path, kind: str
 ) -> None:
-    """SIGKILL takes its Ray along; a key it used is known to the next cluster; a normal end leaves no process."""
+    """SIGKILL takes its Ray along, the journal's process at once, and with that its lock; a key it used is known to the
+    next cluster; a normal end leaves no process."""
     (tmp_path / "hold").touch()
     first = start(kind)
     assert await first.lines(4) == ["keyed 7", "balance 107", "refused -1", "broken 7"]
     family = first.remember_family()
+    journal = writer_pid(tmp_path / "bank.db")
     assert len(family) > 3
+    assert is_running(journal)
     os.kill(first.process.pid, signal.SIGKILL)
     (tmp_path / "hold").unlink()
     started = time.monotonic()
     second = start(kind)
     assert (await second.lines(2))[:2] == ["keyed 7", "balance 207"]
     print(f"reopened and answered {time.monotonic() - started:.1f} s after SIGKILL")
+    await nobody_left({journal}, 10)
     await nobody_left(family)
     second.remember_family()
     assert await second.ended() == 0, second.err.read_text()[-3000:]
@@ -200,20 +202,3 @@ async def test_ctrl_c_leaves_no_process_behind(start: Any, tmp_path: Path, kind:
     assert await it.ended() != 0
     assert "KeyboardInterrupt" in it.err.read_text()
     await nobody_left(it.family)
-
-
-async def test_the_journal_is_free_soon_after_its_driver_was_killed(start: Any, tmp_path: Path) -> None:
-    """Ray's processes end with the one that started them; the lock ends with the journal's."""
-    from hf_support import writer_pid
-
-    (tmp_path / "hold").touch()
-    it = start("file")
-    await it.lines(2)
-    journal = writer_pid(tmp_path / "bank.db")
-    assert is_running(journal)
-    family = it.remember_family()
-    os.kill(it.process.pid, signal.SIGKILL)
-    took = await nobody_left({journal})
-    print(f"the journal's process ended {took:.2f} s after its driver was killed")
-    print(f"the last process {await nobody_left(family):.2f} s later")
-    assert took < 10

@@ -1,7 +1,7 @@
 """Production code broken on purpose, one defect at a time: the simulation is worth something if it notices each.
 
-Every defect is one that somebody could write, at the place where it would be written. `within`: seeds, from 0 on, in
-which it must be found.
+Every defect is one that somebody could write, at the place where it would be written. `within`: among so many seeds it
+must be found, those from `first` on: near the one that found it last, so that nobody waits for those before.
 """
 
 import asyncio
@@ -34,14 +34,15 @@ __all__ = ["DEFECTS", "Defect", "planted"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defect:
-    """What is wrong, in which attributes of what, and how soon it must be found: among how many seeds, with which
-    faults (none: those that each seed chooses). `partitions`: of the journal. `parts`: of the read side that the runs
-    have. `broken` makes the attributes from the right ones."""
+    """What is wrong, in which attributes of what, and how soon it must be found: among how many seeds, from which one
+    on, with which faults (none: those that each seed chooses). `partitions`: of the journal. `parts`: of the read side
+    that the runs have. `broken` makes the attributes from the right ones."""
 
     name: str
     places: tuple[tuple[Any, str], ...]
     broken: Callable[..., Any]
     within: int
+    first: int
     focus: tuple[str, ...]
     partitions: int
     parts: tuple[str, ...]
@@ -65,7 +66,12 @@ DEFECTS: list[Defect] = []
 
 
 def defect(
-    *places: Any, within: int = 100, focus: tuple[str, ...] = (), partitions: int = 1, parts: tuple[str, ...] = ()
+    *places: Any,
+    within: int = 100,
+    first: int = 0,
+    focus: tuple[str, ...] = (),
+    partitions: int = 1,
+    parts: tuple[str, ...] = (),
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Add one: its name is that of the function which breaks it. `places`: owner, attribute, owner, attribute …"""
 
@@ -77,6 +83,7 @@ def defect(
                 places=pairs,
                 broken=broken,
                 within=within,
+                first=first,
                 focus=focus,
                 partitions=partitions,
                 parts=parts,
@@ -119,7 +126,7 @@ def a_claim_that_comes_again_fences_its_own_host(right: Any) -> Any:
     return claim
 
 
-@defect(MemoryStore, "claim", partitions=2, within=300, focus=("host replaced", "message slow"))
+@defect(MemoryStore, "claim", partitions=2, within=300, focus=("host replaced", "message slow"), first=30)
 def a_late_claim_takes_a_partition_back(right: Any) -> Any:
     """The epoch that a claim brings is the current one, whatever was there before."""
 
@@ -134,7 +141,7 @@ def a_late_claim_takes_a_partition_back(right: Any) -> Any:
     return claim
 
 
-@defect(PartitionedJournal, "claim", partitions=2)
+@defect(PartitionedJournal, "claim", partitions=2, first=20)
 def every_partition_draws_epochs_of_its_own(right: Any) -> Any:
     """As long as nothing goes wrong they are equal."""
 
@@ -144,7 +151,7 @@ def every_partition_draws_epochs_of_its_own(right: Any) -> Any:
     return claim
 
 
-@defect(MemoryStore, "_append", within=200)
+@defect(MemoryStore, "_append", within=200, first=70)
 def the_version_check_is_skipped(right: Any) -> Any:
     """Whatever version the append was decided on, it is written."""
 
@@ -157,7 +164,7 @@ def the_version_check_is_skipped(right: Any) -> Any:
     return append
 
 
-@defect(MemoryStore, "_written_before", within=200, focus=("journal stopped",))
+@defect(MemoryStore, "_written_before", within=200, focus=("journal stopped",), first=120)
 def an_append_is_recognised_by_its_version_alone(right: Any) -> Any:
     """Whatever stands at those versions is taken for what was sent."""
 
@@ -183,7 +190,7 @@ def an_append_sent_again_is_written_again(right: Any) -> Any:
     return append
 
 
-@defect(MemoryStore, "find_keyed")
+@defect(MemoryStore, "find_keyed", first=10)
 def keys_are_forgotten_when_others_follow(right: Any) -> Any:
     """Only the newest keyed reply of a stream is found again."""
 
@@ -212,7 +219,7 @@ def the_journal_acknowledges_before_the_commit(right: Any) -> Any:
     return commit
 
 
-@defect(JournalClient, "_send_appends")
+@defect(JournalClient, "_send_appends", first=30)
 def an_append_without_an_answer_counts_as_done(right: Any) -> Any:
     """The journal did not answer in time, so it will have been busy writing."""
 
@@ -306,7 +313,7 @@ def what_a_failed_command_emitted_stays_in_memory(right: Any) -> Any:
     return failed
 
 
-@defect(Cell, "_confirm", within=300, focus=("host replaced",))
+@defect(Cell, "_confirm", within=300, focus=("host replaced",), first=150)
 def linearizable_queries_do_not_ask(right: Any) -> Any:
     """Whoever has the state is taken for its owner."""
 
@@ -316,7 +323,7 @@ def linearizable_queries_do_not_ask(right: Any) -> Any:
     return confirm
 
 
-@defect(Cell, "_look_up", within=150, focus=("disk slow", "host killed"))
+@defect(Cell, "_look_up", within=150, focus=("disk slow", "host killed"), first=100)
 def a_look_up_that_knows_more_than_memory_is_believed(right: Any) -> Any:
     """The journal tells of a command that was written after the state in memory was read; that state is kept."""
 
@@ -346,7 +353,7 @@ def a_fenced_host_stays(right: Any) -> Any:
     return lambda self, error: None
 
 
-@defect(Cell, "_send_snapshot", within=300)
+@defect(Cell, "_send_snapshot", within=300, first=80)
 def snapshots_are_taken_of_what_is_not_durable(right: Any) -> Any:
     """A snapshot is sent as soon as it was taken."""
 
@@ -373,7 +380,7 @@ def snapshots_say_a_later_version(right: Any) -> Any:
 # -- sessions and links ------------------------------------------------------------------------------------------
 
 
-@defect(Session, "turn", within=200, focus=("message slow",))
+@defect(Session, "turn", within=200, focus=("message slow",), first=110)
 def batches_are_taken_in_any_order(right: Any) -> Any:
     """A batch that overtook another is taken at once."""
 
@@ -413,7 +420,7 @@ def what_is_sent_again_is_not_marked(right: Any) -> Any:
     return again
 
 
-@defect(Link, "_requeue_after")
+@defect(Link, "_requeue_after", first=20)
 def calls_that_should_come_again_do_not(right: Any) -> Any:
     """A host asked for a call once more, and nobody sends it."""
 
@@ -433,7 +440,7 @@ def a_call_without_an_answer_is_called_done(right: Any) -> Any:
     return lambda self, session, answers: right(self, session, [told(*answer) for answer in answers])
 
 
-@defect(dispatcher_module, "derived_id", within=150, focus=("host killed", "journal dies at commit"))
+@defect(dispatcher_module, "derived_id", within=150, focus=("host killed", "journal dies at commit"), first=80)
 def what_a_command_sends_gets_new_ids_each_time(right: Any) -> Any:
     """A command that runs again sends its commands again."""
     numbers = itertools.count()

@@ -57,7 +57,7 @@ def a_feed_begins_at_the_end_of_the_journal(right: Any) -> Any:
     return read
 
 
-@subscription(_Page, "beyond", within=200)
+@subscription(_Page, "beyond", within=200, first=70)
 def a_feed_gives_pages_whole(right: Any) -> Any:
     """Also to a reader who has had the first half of one from the journal."""
     return lambda self, after, stream: self.page.events if stream is None else self.by_stream.get(stream, ())
@@ -196,7 +196,7 @@ def a_checkpoint_is_past_what_has_only_begun(right: Any) -> Any:
     return advance
 
 
-@reaction(Deliveries, "_settle", within=300, focus=("host killed", "answer lost"))
+@reaction(Deliveries, "_settle", within=300, focus=("host killed", "answer lost"), first=10)
 def a_delivery_that_failed_counts_as_done(right: Any) -> Any:
     """Whatever it was."""
 
@@ -258,7 +258,7 @@ def a_reminder_is_set_outside_of_its_command(right: Any) -> Any:
     return _in_appends_of_its_own(right, SET)
 
 
-@reminder(JournalClient, "_send_appends", within=300, focus=("journal dies at commit", "host killed"))
+@reminder(JournalClient, "_send_appends", within=300, focus=("journal dies at commit", "host killed"), first=30)
 def a_reminder_has_fired_before_its_command_is_written(right: Any) -> Any:
     """In an append of its own."""
     return _in_appends_of_its_own(right, FIRED)

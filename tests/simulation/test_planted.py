@@ -9,10 +9,11 @@ from tests.simulation.run import Failure, simulate
 
 @pytest.mark.parametrize("defect", [*DEFECTS, *READ_DEFECTS], ids=lambda defect: defect.name)
 def test_a_planted_defect_is_found(defect: Defect) -> None:
-    """One of the first `within` seeds goes wrong with the defect in place, and right without it."""
+    """One of `within` seeds goes wrong with the defect in place, and right without it."""
+    seeds = range(defect.first, defect.first + defect.within)
     with planted(defect):
-        found = next(filter(None, (_failure(seed, defect) for seed in range(defect.within))), None)
-    assert found is not None, f"{defect.name} went unnoticed for {defect.within} seeds"
+        found = next(filter(None, (_failure(seed, defect) for seed in seeds)), None)
+    assert found is not None, f"{defect.name} went unnoticed for {seeds}"
     assert _failure(found.seed, defect) is None
 
 
