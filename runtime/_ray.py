@@ -395,6 +395,7 @@ class RayCluster:
 
 def _journal_maker(spec: JournalSpec, partition: int) -> Make:
     def make(end: Callable[[], None]) -> Resident:
+        Collector().start()
         spec.sight.begin()
         return JournalResident(spec, partition, put=put)
 
