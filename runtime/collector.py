@@ -1,9 +1,10 @@
 """The collector: how a process of ours looks for garbage without stopping for it.
 
 Python looks through everything in memory for cycles of garbage now and then, and all else waits: with a million
-aggregates live, for seconds; with nothing but what Ray and Holdfast import, for as long as a page of events takes. So what has outlived one such look is set aside, and the next look is at what has come
-since. What becomes garbage there later goes by reference counts, as nearly all does; the cycles among it are found
-when as much has been set aside as there was at the last look at everything, which then comes again.
+aggregates live, for seconds; with nothing but what Ray and Holdfast import, for as long as a page of events takes. So
+what has outlived one such look is set aside, and the next look is at what has come since. What becomes garbage there
+later goes by reference counts, as nearly all does; the cycles among it are found when as much has been set aside as
+there was at the last look at everything, which then comes again.
 
 For processes that are ours alone: what is set aside is the whole process's.
 """
