@@ -17,7 +17,6 @@ one that is behind is busy with a page, the next one is read for it.
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -140,9 +139,7 @@ class Tail:
     async def _wait(self, wait_s: float) -> None:
         if self._more is None:
             self._more = asyncio.get_running_loop().create_future()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(wait_s):
-                await asyncio.shield(self._more)
+        await asyncio.wait({self._more}, timeout=wait_s)
 
     def _wake(self) -> None:
         more, self._more = self._more, None
