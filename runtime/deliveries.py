@@ -33,6 +33,7 @@ from .errors import HostUnavailable, RuntimeClosed
 from .follower import Desk, FollowerStopped
 from .frontier import Frontier
 from .ref import target
+from .together import together
 
 __all__ = ["Deliveries", "Pause"]
 
@@ -91,13 +92,10 @@ class Deliveries:
 
     async def run(self) -> None:
         """Until cancelled. Raises `FollowerStopped`, `Fenced`, and what keeps the journal from being read."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._keep_checkpoints())
-                for partition in range(len(self._desk.parts)):
-                    group.create_task(self._go_through(partition, group))
-        except BaseExceptionGroup as problems:
-            raise problems.exceptions[0] from None
+        async with together() as group:
+            group.create_task(self._keep_checkpoints())
+            for partition in range(len(self._desk.parts)):
+                group.create_task(self._go_through(partition, group))
 
     async def replay(self, partition: int, position: int) -> None:
         """Deliver an event that was set aside. Raises what that fails with, and `NoSuchLetter`."""

@@ -34,6 +34,7 @@ from holdfast.journal.records import Followed
 from holdfast.journal.subject import Subject
 
 from .ref import Gate
+from .together import together
 
 __all__ = [
     "Desk",
@@ -238,12 +239,9 @@ class PageFollower(Follower):
     async def run(self, desk: Desk) -> None:
         desk.progress.start(await self.begin(desk))
         desk.progress.turn(FollowerPhase.CATCHING_UP)
-        try:
-            async with asyncio.TaskGroup() as group:
-                for partition in range(len(desk.parts)):
-                    group.create_task(self._go_through(desk, partition))
-        except BaseExceptionGroup as problems:
-            raise problems.exceptions[0] from None
+        async with together() as group:
+            for partition in range(len(desk.parts)):
+                group.create_task(self._go_through(desk, partition))
 
     async def _go_through(self, desk: Desk, partition: int) -> None:
         progress = desk.progress

@@ -24,6 +24,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from .cloud_events import CloudEvent
 from .errors import EventRefused, SinkProblem, SinkUnavailable
+from .together import together
 
 __all__ = ["Declared", "SendLane", "Sink", "by_stream", "in_lanes"]
 
@@ -85,7 +86,7 @@ async def in_lanes(sink: str, lanes: Iterable[Sequence[CloudEvent]], send: SendL
                 return problem
         return None
 
-    async with asyncio.TaskGroup() as group:  # a bug in one of them ends all
+    async with together() as group:  # a bug in one of them ends all
         tasks = [group.create_task(one(lane)) for lane in lanes]
     problems = [problem for task in tasks if (problem := task.result())]
     # What may be mended by waiting goes first: an event that is refused will be refused again.
