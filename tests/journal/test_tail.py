@@ -39,6 +39,11 @@ class Book:
     async def follow(self, after, **how):
         return wire.decode_followed(await self.server.follow(after, **how))
 
+    async def until_one_waits(self):
+        """A follower has come to the end."""
+        while self.server._tail._more is None:
+            await asyncio.sleep(0)
+
     @property
     def pages_read(self):
         return self.server._tail.pages_read
@@ -63,8 +68,7 @@ async def test_a_follower_at_the_end_is_woken_by_the_next_commit():
     book = await Book().open()
     await book.write(2)
     waiting = asyncio.ensure_future(book.follow(2, wait_s=60))
-    while book.server._tail._more is None:
-        await asyncio.sleep(0)
+    await book.until_one_waits()
     assert not waiting.done()
     await book.write(3)
     assert positions(await waiting) == [3, 4, 5]
@@ -75,8 +79,7 @@ async def test_one_that_is_cancelled_as_a_commit_wakes_it_is_cancelled():
     book = await Book().open()
     await book.write(2)
     waiting = asyncio.ensure_future(book.follow(2, wait_s=60))
-    while book.server._tail._more is None:
-        await asyncio.sleep(0)
+    await book.until_one_waits()
     book.server._tail._wake()
     waiting.cancel()
     await asyncio.wait({waiting}, timeout=5)
@@ -118,8 +121,7 @@ async def test_a_thousand_followers_at_one_place_cost_one_read():
     book = await Book().open()
     await book.write(2)
     waiting = [asyncio.ensure_future(book.follow(2, wait_s=60)) for _ in range(1000)]
-    while book.server._tail._more is None:
-        await asyncio.sleep(0)
+    await book.until_one_waits()
     await book.write(3)
     before = book.pages_read
     assert {tuple(positions(page)) for page in await asyncio.gather(*waiting)} == {(3, 4, 5)}
@@ -201,8 +203,7 @@ async def test_a_transaction_in_doubt_is_looked_for():
     book = await Book().open()
     await book.write(1)
     waiting = asyncio.ensure_future(book.follow(1, wait_s=60))
-    while book.server._tail._more is None:
-        await asyncio.sleep(0)
+    await book.until_one_waits()
     appending = book.store.append
 
     async def written_all_the_same(batch):
@@ -278,8 +279,7 @@ async def test_followers_of_a_journal_that_stops_are_told():
     """At once, and by a retryable error: another one may open it."""
     book = await Book().open()
     waiting = asyncio.ensure_future(book.follow(0, wait_s=60))
-    while book.server._tail._more is None:
-        await asyncio.sleep(0)
+    await book.until_one_waits()
     await book.server.stop()
     with pytest.raises(JournalUnavailable):
         await waiting
