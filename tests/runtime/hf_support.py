@@ -1,10 +1,11 @@
 """What the runtime's tests share: waiting for conditions, and the judge of a run."""
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,13 @@ async def eventually(condition: Check, within_s: float = 60.0) -> Any:
             return found
         assert time.monotonic() < give_up, f"not within {within_s} s: {getattr(condition, '__name__', condition)}"
         await asyncio.sleep(0.01)
+
+
+def texts(folder: Path, pattern: str) -> Iterator[str]:
+    """What these files hold now, but for those that are renamed as they are read (Ray does that to its logs)."""
+    for path in folder.glob(pattern):
+        with contextlib.suppress(FileNotFoundError):
+            yield path.read_text()
 
 
 def writer_pid(path: Path) -> int:

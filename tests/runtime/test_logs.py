@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import ray
 from hf_sight import Shop, Strict
-from hf_support import eventually
+from hf_support import eventually, texts
 
 from holdfast.journal.errors import HoldfastError
 from holdfast.journal.subject import Log, Subject
@@ -189,7 +189,7 @@ async def test_the_processes_that_a_runtime_starts_log_as_it_says(world: Any, tm
         waits = asyncio.create_task(runtime.get(Shop, id).wait_for(f"{tmp_path}/gate"))
 
         def told() -> list[Any]:
-            lines = [line for path in folder.glob("worker-*.err") for line in path.read_text().splitlines()]
+            lines = [line for text in texts(folder, "worker-*.err") for line in text.splitlines()]
             return [json.loads(line) for line in lines if line.startswith("{") and id in line]
 
         (line,) = await eventually(told)
