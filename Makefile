@@ -18,7 +18,7 @@ help:
 	@echo "make simulate SEEDS=2000  the same classes in so many simulated worlds; SEED=4711 replays one; PARTITIONS=2"
 	@echo "make soak MINUTES=5  a real cluster of three nodes, with kills and pauses of everything in it"
 	@echo "make fuzz    coverage-guided fuzzing of everything that reads bytes (FUZZ_SECONDS=60 of each)"
-	@echo "make bench   every measurement that the documents quote, in full size; make bench-quick, in five minutes"
+	@echo "make bench   every measurement that the documents quote, in full size; make bench-quick, most of it in three"
 	@echo "make lint    ruff, mypy strict, pyright strict"
 	@echo "make format  put the code into its format"
 	@echo "make clean   remove what these targets made"

@@ -24,6 +24,7 @@ QUESTION = Question(
     asks="how fast is a journal exported, and imported?",
     compared="raw sqlite3 over the same rows: one SELECT; executemany",
     target=at_least(0.25),
+    in_quick=False,
 )
 STREAMS = 1000
 

@@ -20,6 +20,7 @@ QUESTION = Question(
     asks="how long until a new dedicated aggregate has done its first command, with a spare process ready?",
     compared="the first reply of a bare Ray actor, cold",
     target=at_most(0.1),
+    own_ray=True,
 )
 
 

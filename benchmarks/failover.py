@@ -24,6 +24,7 @@ QUESTION = Question(
     asks="how long does a caller wait when a process is killed under it?",
     compared="cold starts of a bare Ray actor",
     target=below(2),
+    in_quick=False,
 )
 
 

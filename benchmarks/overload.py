@@ -54,7 +54,7 @@ class Sizes:
 
 
 FULL = Sizes(rounds=3, peak_s=10, overload_s=60)
-QUICK = Sizes(rounds=3, peak_s=1, overload_s=3)
+QUICK = Sizes(rounds=3, peak_s=1, overload_s=2)
 
 
 async def measure(run: Run, sizes: Sizes) -> None:

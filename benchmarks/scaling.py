@@ -25,6 +25,7 @@ QUESTION = Question(
     asks="what do a second client and a second host add, and where does the CPU time go?",
     compared="one client and one host",
     target=None,
+    own_ray=True,
 )
 
 
@@ -50,7 +51,7 @@ class Sizes:
 
 
 FULL = Sizes(rounds=7, aggregates=1000, each=40)
-QUICK = Sizes(rounds=3, aggregates=500, each=8)
+QUICK = Sizes(rounds=3, aggregates=500, each=4)
 
 
 class Client:

@@ -26,6 +26,7 @@ QUESTION = Question(
     asks="what does it cost to be looked at?",
     compared="everything off",
     target=at_least(0.98),
+    in_quick=False,
 )
 OFF = Config(metrics=False, slow_command_s=None)
 ON = Config(tracing="benchmarks.subjects.spans:set_up", log_level="INFO", log_json=True)

@@ -40,7 +40,7 @@ class Sizes:
 
 
 FULL = Sizes(rounds=7, aggregates=1000, each=30, seconds=10)
-QUICK = Sizes(rounds=3, aggregates=1000, each=8, seconds=1.0)
+QUICK = Sizes(rounds=3, aggregates=1000, each=8, seconds=0.6)
 PEAK_TIMES, HALF, LOWER = 3, 0.5, (0.05, 0.2)
 
 

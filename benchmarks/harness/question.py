@@ -49,12 +49,17 @@ def below(value: float, unit: str = "x") -> Target:
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
     """`name`: of its file, its results and its plot. `compared`: what a user would otherwise have. `target`: of its
-    figures, where a comparison names none of its own; None: it is reported, and nothing is promised."""
+    figures, where a comparison names none of its own; None: it is reported, and nothing is promised.
+
+    `own_ray`: it starts or looks into a Ray of its own, so it cannot share one. `in_quick`: it is asked when all are
+    asked in small numbers; not what takes long in those too, or tells nothing then."""
 
     name: str
     asks: str
     compared: str
     target: Target | None
+    own_ray: bool = False
+    in_quick: bool = True
 
 
 class QuestionModule(Protocol):

@@ -1,5 +1,7 @@
 """One question from end to end, tiny, in this process and without Ray."""
 
+from contextlib import contextmanager
+
 import pytest
 
 from benchmarks import group_commit, snapshot_hydration
@@ -91,6 +93,29 @@ def test_a_question_that_fails_is_reported_and_fails_the_suite(monkeypatch, caps
         asked.append(name)
 
     monkeypatch.setattr(suite, "_asked", ask)
-    assert suite.run_all(["a", "b"], quick=True, seed=None, console=Console()) == 1
+    assert suite.run_all(["a", "b"], quick=False, seed=None, console=Console()) == 1
     assert asked == ["a", "b"]
     assert suite.run_all([], quick=True, seed=None, console=Console()) == 0
+
+
+def test_a_quick_run_says_what_it_left_out(monkeypatch):
+    """It has one Ray for those that can share it; the others have their own, and some are not asked at all."""
+    asked, printed = {}, []
+
+    class Console:
+        def print(self, *what, **how):
+            printed.extend(map(str, what))
+
+    @contextmanager
+    def one_ray():
+        yield "here"
+
+    def ask(name, *, quick, seed, ray_address=""):
+        asked[name] = ray_address
+
+    monkeypatch.setattr(suite, "_asked", ask)
+    monkeypatch.setattr(suite, "_one_ray", one_ray)
+    monkeypatch.setattr(suite, "_clear", lambda: None)
+    suite.run_all(["group_commit", "scaling", "sight"], quick=True, seed=None, console=Console())
+    assert asked == {"group_commit": "here", "scaling": ""}
+    assert printed[-1].endswith(": sight")
