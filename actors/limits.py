@@ -17,7 +17,8 @@ class HostLimits:
     - `inbox_max`: calls in the host, waiting or held for the disk; beyond it callers get `Overloaded`.
     - `ahead_bytes_max`: bytes of events that one aggregate may run ahead of the disk before it waits.
     - `hydrations_max`: aggregates loading at once; the others wait for a permit.
-    - `page`: events read from the journal at once while hydrating.
+    - `page`: events read from the journal at once while hydrating, and by followers; a projection takes four times as
+      many.
     - `command_window`: versions of a stream, newest first, among which a resent command is recognised.
     - `event_bytes_max`, `reply_bytes_max`, `snapshot_bytes_max`: beyond them `RecordTooLarge`, or no snapshot.
     - `metadata_bytes_max`: bytes of what the caller adds to a command, kept with each of its events; beyond it

@@ -31,6 +31,7 @@ from benchmarks.subjects.bare import bare_counter, wait_for
 from benchmarks.subjects.counter import Added, Counter
 from benchmarks.subjects.journals import fill_new_streams
 from holdfast.actors import on
+from holdfast.actors.limits import HostLimits
 from holdfast.journal import JournalClient, Positions
 from holdfast.runtime import Projection, RecordedEvent, Runtime, Table
 from holdfast.runtime.collector import Collector
@@ -44,7 +45,7 @@ QUESTION = Question(
     target=at_least(0.5),
     in_quick=False,
 )
-PAGE = 1000
+PAGE = ProjectionFollower.pages_at_once * HostLimits().page  # events of one transaction, on both sides
 UPSERT = "INSERT INTO totals VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET total = totals.total + excluded.total"
 
 

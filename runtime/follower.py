@@ -208,10 +208,12 @@ class Follower(ABC):
     """One life of a follower. Made in its process by what its plan holds; used in one event loop.
 
     `kind`: what sort it is. `methods`: what may be asked of it by name, beside what all are asked (`Followers.ask`).
+    `pages_at_once`: how many times `HostLimits.page` it takes in one go, bounded by the bytes of one page.
     """
 
     kind: ClassVar[str]
     methods: ClassVar[frozenset[str]] = frozenset()
+    pages_at_once: ClassVar[int] = 1
 
     @abstractmethod
     async def run(self, desk: Desk) -> None:

@@ -171,7 +171,7 @@ class FollowerResident(Resident):
             parts=self._journal.parts,
             gate=self._gate,
             progress=self._progress,
-            page=self._spec.config.host.page,
+            page=self._spec.config.host.page * self._follower.pages_at_once,
         )
         await self._follower.run(desk)
         raise FollowerStopped(self._spec.name, "it has come to its end")

@@ -47,7 +47,7 @@ def below(value: float, unit: str = "x") -> Target:
     return Target(sign="<", value=value, unit=unit)
 
 
-class Question(msgspec.Struct, frozen=True, kw_only=True):
+class Question(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`name`: of its file, its results and its plot. `compared`: what a user would otherwise have. `target`: of its
     figures, where a comparison names none of its own; None: it is reported, and nothing is promised.
 
