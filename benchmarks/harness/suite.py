@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 import ray
 from rich.console import Console
 
+from benchmarks.subjects.bare import ray_of
+
 from .asking import ask
 from .question import question_module
 from .result import Result, read
@@ -28,8 +30,9 @@ IMPORTED_ONCE = ["holdfast.runtime", "matplotlib.pyplot", "benchmarks.harness.as
 
 def run_all(names: Sequence[str], *, quick: bool, seed: int | None, console: Console) -> int:
     """Ask each, then print the table of all. The exit status: 0, or 1 if one failed."""
-    left_out = [name for name in names if quick and not question_module(name).QUESTION.in_quick]
-    sharing = [name for name in names if quick and name not in left_out and not question_module(name).QUESTION.own_ray]
+    questions = [question_module(name).QUESTION for name in names] if quick else []
+    left_out = [question.name for question in questions if not question.in_quick]
+    sharing = [question.name for question in questions if question.in_quick and not question.own_ray]
     results: dict[str, Result | None] = {}
     if sharing:
         with _one_ray() as address:  # before any other: processes forked later know by it how Ray is to be greeted
@@ -66,11 +69,8 @@ def _ask(name: str, quick: bool, seed: int | None, ray_address: str) -> None:
 @contextmanager
 def _one_ray() -> Generator[str, None, None]:
     """A Ray for one question after the other. Yields its address."""
-    ray.init(address="local", include_dashboard=False, logging_level="ERROR", log_to_driver=False)
-    try:
+    with ray_of(os.cpu_count() or 1):
         yield ray.get_runtime_context().gcs_address
-    finally:
-        ray.shutdown()
 
 
 def _clear() -> None:

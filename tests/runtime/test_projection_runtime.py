@@ -11,7 +11,10 @@ from hf_project import Balances, Mended, Picky, Shared, Strict, Twice, balances,
 from hf_support import eventually
 
 from holdfast.actors import on
+from holdfast.actors.limits import HostLimits
+from holdfast.journal import JournalClient
 from holdfast.runtime import Config, FollowerPhase, FollowerStopped, NoSuchFollower, Projection, Runtime, Sharded, Table
+from holdfast.runtime.projection_follower import ProjectionFollower
 
 FAST = Sharded(1)
 
@@ -48,6 +51,25 @@ async def test_a_projection_shows_what_was_answered_before_it_was_waited_for(mod
         one, two = (await runtime.statistics()).followers
         assert (one.name, one.kind, one.lag, one.events) == ("projection/Balances@1", "projection", 0, 5)
         assert (two.name, two.phase, two.problem) == ("projection/Entries@1", FollowerPhase.LIVE, "")
+
+
+async def test_a_projection_takes_several_pages_at_once(model_url: str, monkeypatch: Any) -> None:
+    """Of the size that the limits say."""
+    limits: list[int] = []
+    follow = JournalClient.follow
+
+    def seen(client: JournalClient, *, limit: int, **how: Any) -> Any:
+        limits.append(limit)
+        return follow(client, limit=limit, **how)
+
+    monkeypatch.setattr(JournalClient, "follow", seen)
+    async with Runtime.local(placement=FAST, config=Config(host=HostLimits(page=3))) as runtime:
+        await runtime.start(Balances, model_url)
+        await deposits(runtime, *range(1, 31))
+        await runtime.wait_for(Balances)
+        assert await balances(model_url) == [("a", sum(range(1, 31)), 30)]
+    assert set(limits) == {3 * ProjectionFollower.pages_at_once}
+    assert ProjectionFollower.pages_at_once > 1
 
 
 async def test_a_projection_in_parts_is_waited_for_in_all_of_them(model_url: str) -> None:
