@@ -4,6 +4,7 @@ There is no other writer, so what is remembered is the truth; a rollback forgets
 streams fall out, and one seek brings them back.
 """
 
+import sqlite3
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import TypeVar
 
 from .records import StreamId
 from .rows import name_checksum
+from .sqlite_names import MISLED, is_named
 from .sqlite_transaction import Transactions
 
 __all__ = ["Head", "Heads", "Newest"]
@@ -61,7 +63,9 @@ class Heads:
         self._newest: Newest | None = None
 
     def head(self, stream: StreamId) -> Head:
-        """The head of a stream; of one that nobody has written to, a new one that is not remembered."""
+        """The head of a stream; of one that nobody has written to, a new one that is not remembered.
+
+        Raises `sqlite3.IntegrityError` for one that the index of names has lost."""
         head = self._streams.get(stream)
         return self._find_head(stream) if head is None else head
 
@@ -70,6 +74,8 @@ class Heads:
         if row is None:
             return Head(key=0, category=0, name=name_checksum(stream), version=0)
         head = Head(key=row[0], category=row[1], name=name_checksum(stream), version=row[2] or 0)
+        if not head.version and not is_named(self._transactions.connection, head.key, stream):
+            raise sqlite3.IntegrityError(MISLED)
         self._streams[stream] = head
         return head
 

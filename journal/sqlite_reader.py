@@ -27,6 +27,7 @@ from .rows import (
     read_page,
     read_snapshot,
 )
+from .sqlite_names import MISLED, is_named
 from .sqlite_transaction import is_rotten
 
 __all__ = ["SqliteReader", "category_names", "select_all"]
@@ -39,14 +40,16 @@ _IDS_MAX = 900
 
 _SELECT_STREAM = (
     "SELECT s.key, (SELECT max(version) FROM events WHERE stream = s.key),"
-    " (SELECT stream FROM events WHERE stream > s.key ORDER BY stream, version LIMIT 1),"
-    " (SELECT version FROM events WHERE stream > s.key ORDER BY stream, version LIMIT 1),"
+    " (SELECT stream = s.key + 1 AND version = 1 FROM events WHERE stream > s.key ORDER BY stream, version LIMIT 1),"
+    " (SELECT (stream = s.key + 1 AND version = 2) OR (stream = s.key + 2 AND version = 1) FROM events"
+    " WHERE stream > s.key ORDER BY stream, version LIMIT 1 OFFSET 1),"
     " {newest} FROM streams AS s"
     " WHERE s.category = (SELECT key FROM categories WHERE name = ?) AND s.id = ?"
 )
 # Only who hydrates looks at snapshots: where those are damaged, events and replies are as readable as ever.
 _SELECT_EVENTS_ONLY = _SELECT_STREAM.format(newest="0")
 _SELECT_HYDRATED = _SELECT_STREAM.format(newest="(SELECT max(version) FROM snapshots WHERE stream = s.key)")
+_SELECT_FOLLOWING = "SELECT stream, version FROM events WHERE stream > ? ORDER BY stream, version LIMIT 2"
 _SELECT_EVENTS = f"SELECT {EVENT_COLUMNS} FROM events WHERE stream = ? AND version"
 _SELECT_SNAPSHOTS = f"SELECT {SNAPSHOT_COLUMNS} FROM snapshots WHERE stream = ?"
 _SELECT_USABLE = f"{_SELECT_SNAPSHOTS} AND schema = ? AND version <= ? ORDER BY version DESC"
@@ -86,14 +89,14 @@ _SELECT_KEY = "SELECT key FROM streams WHERE category = (SELECT key FROM categor
 
 
 class _Found(NamedTuple):
-    """A stream as the file has it now. `key` 0: nobody has written to it. `name`: its checksum. `following`: stream
-    and version of what the index has after it; zeros: nothing. `newest`: the version of its newest snapshot, or 0."""
+    """A stream as the file has it now. `key` 0: nobody has written to it. `name`: its checksum. `followed`: the index
+    has the beginning of the next stream after it. `newest`: the version of its newest snapshot, or 0."""
 
     stream: StreamId
     key: int
     head: int
     name: int
-    following: tuple[int, int]
+    followed: bool
     newest: int
 
 
@@ -220,9 +223,10 @@ class SqliteReader:
         row = self._connection.execute(select, stream).fetchone()
         if row is None and not self._has_all_names():
             raise CorruptRecord(str(stream), 0, 0, "it is not in the index of names, which is damaged")
-        key, head, next_key, next_version, newest = row or (0, 0, 0, 0, 0)
-        following = next_key or 0, next_version or 0
-        return _Found(stream, key, head or 0, name_checksum(stream), following, newest or 0)
+        if row is not None and not row[1] and not is_named(self._connection, row[0], stream):
+            raise CorruptRecord(str(stream), 0, 0, MISLED)
+        key, head, first, second, newest = row or (0, 0, 0, 0, 0)
+        return _Found(stream, key, head or 0, name_checksum(stream), first == 1 and second in (1, None), newest or 0)
 
     def _has_all_names(self) -> bool:
         """Whether a name that is not found is not there. The index of names is compared with its table once, at the
@@ -237,13 +241,18 @@ class SqliteReader:
         """Raise `CorruptRecord` if the index has lost the newest versions of the stream, as far as can be told.
 
         It holds nothing but streams whose versions begin at 1: what comes right after this one's last entry is the
-        first version of the next stream. And a stream that was ever written has an event, or a keyed reply."""
-        if not found.key or (found.head and found.following == (found.key + 1, 1)):
+        first version of the next stream, once, and what follows goes on from there. And a stream that was ever
+        written has an event, or a keyed reply."""
+        if found.head < 0:
+            raise CorruptRecord(str(found.stream), 0, 0, "its newest version in the index is below zero")
+        if not found.key or (found.head and found.followed):
             return
+        following = self._connection.execute(_SELECT_FOLLOWING, (found.key,)).fetchall()
         unwritten = [found.key] if found.head == 0 else []
-        if found.following[0] != found.key + 1:
+        if not following or following[0][0] != found.key + 1:
             unwritten.append(found.key + 1)
-        lost = found.following[1] not in (0, 1) or found.head < self._newest_of(found)
+        lost = found.head < self._newest_of(found) or following != sorted(set(following))
+        lost = lost or any(version != 1 for _, version in following[:1])
         if lost or any(self._connection.execute(_SELECT_LOST, (key,)).fetchone() for key in unwritten):
             raise CorruptRecord(str(found.stream), found.head + 1, 0, "the index has lost events here")
 

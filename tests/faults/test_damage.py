@@ -182,26 +182,44 @@ async def test_a_file_that_was_cut_short_is_refused_or_read_as_far_as_it_goes(wh
     assert {type(error) for error in seen.errors} <= {CorruptRecord, NotAJournal, JournalOpenError}
 
 
-def flipped(content, chance):
-    """A copy with one to three bytes changed; not in the header, whose bytes say what kind of file it is."""
+def anywhere(path):
+    """The places of a file that are changed: not in the header, whose bytes say what kind of file it is."""
+    return range(100, path.stat().st_size)
+
+
+def in_indexes(path):
+    """Those of what SQLite finds rows by, as far as anything stands there: it has no checksums of ours."""
+    content = path.read_bytes()
+    with closing(sqlite3.connect(path)) as raw:
+        pages = raw.execute(
+            "SELECT pgoffset, pgoffset + pgsize FROM dbstat"
+            " WHERE name LIKE 'sqlite_autoindex_%' OR name IN ('streams', 'categories', 'events_of_category')"
+        ).fetchall()
+    return [place for page in pages for place in range(*page) if content[place]]
+
+
+def flipped(content, places, chance, counts=(1, 1, 3)):
+    """A copy with one to three bytes changed."""
     copy = bytearray(content)
-    for _ in range(chance.choice((1, 1, 3))):
-        copy[chance.randrange(100, len(copy))] ^= chance.randrange(1, 256)
+    for _ in range(chance.choice(counts)):
+        copy[chance.choice(places)] ^= chance.randrange(1, 256)
     return bytes(copy)
 
 
-async def test_flipped_bytes_are_told_and_what_is_intact_is_right(whole, tmp_path):
+@pytest.mark.parametrize(("where", "counts"), [(anywhere, (1, 1, 3)), (in_indexes, (1,))])
+async def test_flipped_bytes_are_told_and_what_is_intact_is_right(whole, tmp_path, where, counts):
     """Whatever a reader is shown without an error is what was written, and every error is `CorruptRecord`, or says
     that the file cannot be opened.
 
-    What an index has lost is told from what stands beside it: its neighbours, the newest event, and, in a journal of
-    up to a hundred thousand streams, SQLite's own check of the index of names."""
+    What an index has lost is told from what stands beside it: its neighbours, the newest event, the rows that it leads
+    to, and, in a journal of up to a hundred thousand streams, SQLite's own check of the index of names. Several
+    damages of one index at once can be such that nothing beside them tells; `verify` does."""
     print(f"seed {SEED}")
-    chance, content = random.Random(SEED), whole.read_bytes()
+    chance, content, places = random.Random(SEED), whole.read_bytes(), where(whole)
     told = 0
     for number in range(COPIES):
         path = tmp_path / f"{number}.db"
-        path.write_bytes(flipped(content, chance))
+        path.write_bytes(flipped(content, places, chance, counts))
         seen = await look(path)
         assert {type(error) for error in seen.errors} <= {CorruptRecord, NotAJournal, JournalOpenError}, seen.errors
         assert not seen.wrong(), f"copy {number}: {seen.wrong()}, {problems(path)}"
@@ -216,7 +234,7 @@ async def test_a_program_on_a_damaged_file_shows_right_states_or_says_what_is_wr
     intact = damaged = 0
     for number in range(PROGRAMS):
         path = tmp_path / f"{number}.db"
-        path.write_bytes(flipped(content, chance))
+        path.write_bytes(flipped(content, anywhere(whole), chance))
         seen = await asked(use, path)
         if isinstance(seen, HoldfastError):
             assert isinstance(seen, JournalOpenError | CorruptRecord), seen
@@ -309,6 +327,30 @@ async def test_a_damaged_index_of_snapshots_is_in_the_way_of_those_alone_who_loo
         assert await store.find_keyed(stream, ["none"]) == {}
         (loaded,) = await store.load([Load(stream=stream)])
         assert isinstance(loaded, CorruptRecord)
+    await store.close()
+
+
+@pytest.mark.parametrize("elsewhere", [100, 0])
+async def test_a_name_that_leads_to_a_stream_without_events_is_told(whole, tmp_path, elsewhere):
+    """An index entry of which the key alone is damaged: the ledger is not shown empty, and takes no events."""
+    path, name = tmp_path / "ledgers.db", NAMES[3]
+    shutil.copy(whole, path)
+    with closing(sqlite3.connect(path)) as raw:
+        select = "SELECT pgoffset FROM dbstat WHERE name = 'sqlite_autoindex_streams_1'"
+        ((offset,),) = raw.execute(select).fetchall()
+        ((key,),) = raw.execute("SELECT key FROM streams WHERE id = ?", (name,)).fetchall()
+    content = bytearray(path.read_bytes())
+    content[content.index(name.encode() + bytes([key]), offset) + len(name)] = elsewhere
+    path.write_bytes(content)
+    stream, store = StreamId("Ledger", name), SqliteStore(path, OPTIONS)
+    await store.open()
+    epoch = await store.claim("host", "one")
+    (loaded,) = await store.load([Load(stream=stream)])
+    new = (NewEvent(type="ledger.entered", payload=b"\x80", command_id="c", recorded_at=0),)
+    (appended,) = await store.append([Append(stream=stream, owner="host", epoch=epoch, expected_version=0, events=new)])
+    asked_for = [await asked(store.read_stream, stream), await asked(store.find_keyed, stream, ["k"]), loaded, appended]
+    assert {(type(error), error.stream) for error in asked_for} == {(CorruptRecord, str(stream))}
+    assert not (await look(path)).wrong()
     await store.close()
 
 
