@@ -40,6 +40,8 @@ $(READY): pyproject.toml
 demo: $(READY)
 	@$(BIN)/python -m examples.loans
 
+# Hundreds of processes are started, and each would compile the package anew where nothing is kept.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(READY)
 	@$(BIN)/python -m pytest -m "not ray" --numprocesses auto --dist worksteal
 	@$(BIN)/python -m pytest -m ray --numprocesses 3 --dist loadfile

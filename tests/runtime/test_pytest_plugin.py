@@ -186,7 +186,9 @@ def pytest_pyfunc_call(pyfuncitem):
 
 def ran(pytester: pytest.Pytester, *args: str, **files: str) -> pytest.RunResult:
     pytester.makepyfile(bank=BANK, **files)
-    return pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error", *args, timeout=60)
+    # Hypothesis is ours, not theirs, and takes longer to import than all the rest.
+    without = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
+    return pytester.runpytest_subprocess(*without, "-W", "error", *args, timeout=60)
 
 
 def test_the_plugin_gives_plain_tests_a_runtime_a_clock_and_a_file(pytester: pytest.Pytester) -> None:

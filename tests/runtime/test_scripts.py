@@ -165,12 +165,12 @@ async def nobody_left(family: set[int], within_s: float = 15.0) -> None:
     await eventually(lambda: not any(map(is_running, family)), within_s)
 
 
-@pytest.mark.parametrize("kind", ["file", "prompt", "blocking"])
+@pytest.mark.parametrize(("kind", "next_kind"), [("file", "blocking"), ("prompt", "prompt")])
 async def test_a_program_killed_after_its_first_balance_continues_from_it(
-    start: Any, tmp_path: Path, kind: str
+    start: Any, tmp_path: Path, kind: str, next_kind: str
 ) -> None:
     """SIGKILL takes its Ray along, the journal's process at once, and with that its lock; a key it used is known to the
-    next cluster; a normal end leaves no process."""
+    next cluster, of a program of whatever kind; a normal end leaves no process."""
     (tmp_path / "hold").touch()
     first = start(kind)
     assert await first.lines(4) == ["keyed 7", "balance 107", "refused -1", "broken 7"]
@@ -181,7 +181,7 @@ async def test_a_program_killed_after_its_first_balance_continues_from_it(
     os.kill(first.process.pid, signal.SIGKILL)
     (tmp_path / "hold").unlink()
     started = time.monotonic()
-    second = start(kind)
+    second = start(next_kind)
     assert (await second.lines(2))[:2] == ["keyed 7", "balance 207"]
     print(f"reopened and answered {time.monotonic() - started:.1f} s after SIGKILL")
     await nobody_left({journal}, 10)
