@@ -35,7 +35,16 @@ from .records import (
     StoreStatistics,
     StreamId,
 )
-from .wire import decode_appended, decode_followed, decode_loaded, decode_page, encode_fitting, in_place
+from .wire import (
+    PackedPage,
+    decode_appended,
+    decode_followed,
+    decode_loaded,
+    decode_packed,
+    decode_page,
+    encode_fitting,
+    in_place,
+)
 
 __all__ = ["JournalClient", "JournalLink"]
 
@@ -148,8 +157,17 @@ class JournalClient:
         """What comes after a position: at once if something is there, else when it comes, or an empty page when
         `wait_s` have passed, or half of `patience_s`: a journal in which nothing happens must not seem to be out of
         reach. See `Tail.follow`."""
-        wait_s = min(wait_s, self._patience_s / 2)
-        return decode_followed(await self.ask("follow", after, limit, category, wait_s))
+        return decode_followed(await self._follow(after, limit, category, wait_s))
+
+    async def follow_packed(
+        self, *, after: int, limit: int = 1000, category: str | None = None, wait_s: float = 0.0
+    ) -> PackedPage:
+        """`follow`, for those who work on events in another thread."""
+        return decode_packed(await self._follow(after, limit, category, wait_s))
+
+    async def _follow(self, after: int, limit: int, category: str | None, wait_s: float) -> bytes:
+        page: bytes = await self.ask("follow", after, limit, category, min(wait_s, self._patience_s / 2))
+        return page
 
     async def find_replies(self, stream: StreamId, ids: Sequence[str], *, window: int) -> dict[str, StoredReply]:
         """See `Store.find_replies`."""

@@ -140,7 +140,8 @@ class JournalServer:
     async def read_all(self, after: int = 0, limit: int = 1000, category: str | None = None) -> bytes:
         """See `Store.read_all`; the page is one bytes object, as it travels."""
         check_name("category", category or "-")
-        return encode(await self.store.read_all(after=after, limit=limit, category=category))
+        page, _ = await self.store.pack_all(after=after, limit=limit, category=category)
+        return page
 
     async def follow(
         self, after: int = 0, limit: int = 1000, category: str | None = None, wait_s: float = 0.0

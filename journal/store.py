@@ -57,8 +57,9 @@ from .records import (
     StoreStatistics,
     StreamId,
 )
+from .wire import encode
 
-__all__ = ["Store"]
+__all__ = ["Store", "packed"]
 
 
 class Store(ABC):
@@ -126,6 +127,11 @@ class Store(ABC):
         """A page of up to `limit` events with positions above `after`, rising; of one category, or of all. Empty at
         the end, and only there."""
 
+    async def pack_all(self, *, after: int = 0, limit: int = 1000, category: str | None = None) -> tuple[bytes, int]:
+        """The page that `read_all` gives, as it travels (`wire.encode`), and the position of its last event; 0 for an
+        empty one. A store that reads in a thread packs there: see `wire.PackedPage`."""
+        return packed(await self.read_all(after=after, limit=limit, category=category))
+
     @abstractmethod
     async def find_replies(self, stream: StreamId, ids: Sequence[str], *, window: int) -> dict[str, StoredReply]:
         """Which of these generated command ids are done, and what they answered. Looks back over the newest
@@ -183,3 +189,8 @@ class Store(ABC):
     @abstractmethod
     async def statistics(self) -> StoreStatistics:
         """What is stored, and what was done since opening."""
+
+
+def packed(page: Sequence[Recorded]) -> tuple[bytes, int]:
+    """A page as `Store.pack_all` gives it."""
+    return encode(page), page[-1].position if page else 0

@@ -20,11 +20,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import msgspec
+
 from .errors import JournalError, JournalUnavailable
 from .pages import PAGE_BYTES_MAX, weight
 from .records import Append, Appended, Followed, Recorded, recorded
-from .store import Store
-from .wire import encode
+from .store import Store, packed
+from .wire import PackedPage, encode
 
 __all__ = ["FOLLOW_MOST_S", "Tail"]
 
@@ -179,13 +181,15 @@ class Tail:
         head = await self._known_head()  # before the read: nothing at or below it can be missing from that
         events = self._remembered(after, limit, category)
         if events is None:
-            events = await self._store.read_all(after=after, limit=limit, category=category)
+            page, last = await self._store.pack_all(after=after, limit=limit, category=category)
             self.pages_read += 1
-        reached = events[-1].position if events else head
+        else:
+            page, last = packed(events)
+        reached = last or head
         # Its commit may not have been heard of yet. Whoever has read it is no further than the end all the same.
         self._saw(reached)
         head = self._head
-        wire = encode(Followed(events=tuple(events), reached=reached, head=head))
+        wire = encode(PackedPage(packed=msgspec.Raw(page), reached=reached, head=head))
         return _Page(wire, reached, head if reached == head else 0)
 
     def _remembered(self, after: int, limit: int, category: str | None) -> list[Recorded] | None:

@@ -118,7 +118,7 @@ class Deliveries:
         while True:
             page = await part.follow(after=after, limit=self._desk.page, wait_s=wait_s)
             wait_s = WAIT_S  # the first answer comes at once: it says where the journal ends
-            self._progress.saw(partition, page)
+            self._progress.saw(partition, page.head)
             if page.head < after:
                 problem = f"its checkpoint is position {after} of partition {partition}, which ends at {page.head}"
                 raise FollowerStopped(self._name, problem)

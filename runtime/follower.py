@@ -30,8 +30,8 @@ import msgspec
 from holdfast.journal.client import JournalClient
 from holdfast.journal.errors import HoldfastError
 from holdfast.journal.positions import Positions
-from holdfast.journal.records import Followed
 from holdfast.journal.subject import Subject
+from holdfast.journal.wire import PackedPage
 
 from .ref import Gate
 from .together import together
@@ -120,9 +120,9 @@ class Progress:
         self._heard.clear()
         self._tell()
 
-    def saw(self, partition: int, page: Followed) -> None:
-        """A page has come."""
-        self.heads = self.heads.moved(partition, page.head)
+    def saw(self, partition: int, head: int) -> None:
+        """A page has come, and told where its partition ends."""
+        self.heads = self.heads.moved(partition, head)
         self._heard.add(partition)
         self._look()
 
@@ -234,9 +234,10 @@ class PageFollower(Follower):
         """Get ready, and say after which position of each partition to go on: the checkpoint."""
 
     @abstractmethod
-    async def take(self, desk: Desk, partition: int, page: Followed) -> int:
-        """Do all that a page of a partition asks for, and move the checkpoint to `page.reached`. Returns how many
-        events it was concerned with. Pages of one partition come one after the other, those of several at once."""
+    async def take(self, desk: Desk, partition: int, page: PackedPage) -> int:
+        """Do all that a page of a partition asks for, and move the checkpoint to `page.reached`. `page.unpacked()` are
+        its events. Returns how many it was concerned with. Pages of one partition come one after the other, those of
+        several at once."""
 
     async def run(self, desk: Desk) -> None:
         desk.progress.start(await self.begin(desk))
@@ -247,14 +248,14 @@ class PageFollower(Follower):
 
     async def _go_through(self, desk: Desk, partition: int) -> None:
         progress = desk.progress
-        ahead: asyncio.Task[Followed] | None = None
+        ahead: asyncio.Task[PackedPage] | None = None
         wait_s = 0.0  # the first answer comes at once: it says where the journal ends
         try:
             while True:
                 after = progress.positions[partition]
                 page = await (ahead or self._fetch(desk, partition, after, wait_s))
                 ahead, wait_s = None, WAIT_S
-                progress.saw(partition, page)
+                progress.saw(partition, page.head)
                 if page.head < after:
                     raise FollowerStopped(desk.owner, _ahead(partition, after, page.head))
                 if page.reached > after:
@@ -266,9 +267,9 @@ class PageFollower(Follower):
                 ahead.add_done_callback(lambda fetched: fetched.cancelled() or fetched.exception())
                 ahead.cancel()
 
-    async def _fetch(self, desk: Desk, partition: int, after: int, wait_s: float) -> Followed:
+    async def _fetch(self, desk: Desk, partition: int, after: int, wait_s: float) -> PackedPage:
         part = desk.parts[partition]
-        return await part.follow(after=after, limit=desk.page, category=self.category, wait_s=wait_s)
+        return await part.follow_packed(after=after, limit=desk.page, category=self.category, wait_s=wait_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

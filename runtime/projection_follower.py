@@ -25,8 +25,8 @@ import msgspec
 from holdfast.actors.policy import DeadLetter, Retry
 from holdfast.journal.errors import Fenced
 from holdfast.journal.positions import Positions
-from holdfast.journal.records import Followed
 from holdfast.journal.subject import Log, Subject
+from holdfast.journal.wire import PackedPage
 
 from .follower import Desk, Follower, FollowerPhase, FollowerPlan, FollowerStopped, PageFollower, Progress
 from .model import Model
@@ -166,10 +166,10 @@ class ProjectionFollower(PageFollower):
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LOOK_MOST_S)
 
-    async def take(self, desk: Desk, partition: int, page: Followed) -> int:
+    async def take(self, desk: Desk, partition: int, page: PackedPage) -> int:
         assert self._projector is not None, "it has begun"
         while True:
-            taken = await self._in_thread(self._projector.take, partition, page.events, page.reached)
+            taken = await self._in_thread(self._projector.take_packed, partition, page)
             if taken.failure is None:
                 return taken.events
             so_far = max(self._projector.positions[partition], desk.progress.positions[partition])

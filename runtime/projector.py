@@ -29,6 +29,7 @@ from holdfast.journal.errors import Fenced
 from holdfast.journal.event_types import name_and_version
 from holdfast.journal.records import Recorded
 from holdfast.journal.rows import name_checksum
+from holdfast.journal.wire import PackedPage
 
 from .model import Model
 from .model_errors import ReadModelUnavailable, StatementRefused
@@ -122,9 +123,19 @@ class Projector:
         self._handlers: dict[str, EventHandler | OlderHandler] = {**definition.handlers}
         self._others: set[str] = set()  # types that are none of its business
         self._failing: dict[int, tuple[int, int]] = {}  # by partition: the event that failed last, and how often
+        self._unpacked: tuple[PackedPage, Sequence[Recorded]] | None = None  # of which an event failed
         self._projection: Any = object.__new__(definition.type)
         self._projection.__dict__["_model"] = model
         self._turn(state)
+
+    def take_packed(self, partition: int, page: PackedPage) -> Taken:
+        """`take`, which see, of a page that is unpacked here, in the thread that works on it."""
+        if self._unpacked is None or self._unpacked[0] is not page:
+            self._unpacked = page, page.unpacked()
+        taken = self.take(partition, self._unpacked[1], page.reached)
+        if taken.failure is None:
+            self._unpacked = None
+        return taken
 
     def take(self, partition: int, events: Sequence[Recorded], reached: int) -> Taken:
         """Take in a page that ends at `reached`; what is done already is passed over. Raises `Fenced`, `Retired`,

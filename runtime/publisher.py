@@ -39,9 +39,10 @@ from holdfast.actors.upcasting import Ancestry, Piece, event_aliases, stored_typ
 from holdfast.journal.codec import CodecError
 from holdfast.journal.event_types import name_and_version
 from holdfast.journal.positions import Positions
-from holdfast.journal.records import Followed, Recorded
+from holdfast.journal.records import Recorded
 from holdfast.journal.reminders import RESERVED_PREFIX
 from holdfast.journal.subject import Log, Subject
+from holdfast.journal.wire import PackedPage
 
 from .beginning import After, begin_after, save_position
 from .cloud_events import CloudEvent, DataFormat, cloud_event
@@ -215,12 +216,12 @@ class PublisherFollower(PageFollower):
         self._saved = list(beginning)
         return beginning
 
-    async def take(self, desk: Desk, partition: int, page: Followed) -> int:
+    async def take(self, desk: Desk, partition: int, page: PackedPage) -> int:
         """Publish what it wants of a page, and save that."""
         _, letters = await self._living()
         wanted = [
             event
-            for event in page.events
+            for event in page.unpacked()
             if self._publisher.wants(event) and (partition, event.position) not in letters.pending
         ]
         for last, batch in _batches(wanted, self._publisher.batch):

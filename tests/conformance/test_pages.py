@@ -10,6 +10,7 @@ from holdfast.journal.errors import JournalBusy
 from holdfast.journal.pages import LOADS_BYTES_MAX, PAGE_BYTES_MAX, weight
 from holdfast.journal.records import Load, Loaded, StreamId
 from holdfast.journal.server import JournalServer
+from holdfast.journal.wire import decode_page, encode
 
 ALICE = StreamId("Account", "alice")
 LARGE = PAGE_BYTES_MAX * 3 // 8
@@ -50,6 +51,19 @@ async def test_a_page_ends_before_it_holds_too_many_bytes(journal):
         assert [event.version for event in newest] == [6, 5, 4]
         older = await store.read_stream(ALICE, backward=True, after=4)
         assert [event.version for event in older] == [3, 2]
+
+
+async def test_a_packed_page_is_the_page_that_is_read(journal):
+    """As it travels; of a category, too; an empty one ends at no position."""
+    async with journal() as scribe:
+        await scribe.fill(5)
+        store = scribe.store
+        for how in ({}, {"after": 2}, {"limit": 2}, {"category": "Account"}, {"after": 1, "limit": 3}):
+            page, reached = await store.pack_all(**how)
+            assert decode_page(page) == await store.read_all(**how) != []
+            assert reached == decode_page(page)[-1].position
+        for how in ({"after": 5}, {"category": "Nobody"}, {"limit": 0}):
+            assert await store.pack_all(**how) == (encode([]), 0)
 
 
 @pytest.mark.parametrize("part", ["payload", "metadata", "reply"])

@@ -7,7 +7,7 @@ from typing import Any
 
 from holdfast.journal.errors import Fenced
 from holdfast.journal.positions import Positions
-from holdfast.journal.records import Followed
+from holdfast.journal.wire import PackedPage
 from holdfast.runtime.follower import Desk, FollowerPlan, FollowerStopped, PageFollower
 
 
@@ -27,13 +27,14 @@ class Scribe(PageFollower):
             each[int(partition)] = int(position)
         return Positions(tuple(each))
 
-    async def take(self, desk: Desk, partition: int, page: Followed) -> int:
-        for event in page.events:
+    async def take(self, desk: Desk, partition: int, page: PackedPage) -> int:
+        events = page.unpacked()
+        for event in events:
             if event.position == self.stop_at:
                 raise FollowerStopped(desk.owner, f"position {event.position}")
-        text = "".join(f"{partition} {e.position} {e.stream.id} {e.version}\n" for e in page.events)
+        text = "".join(f"{partition} {e.position} {e.stream.id} {e.version}\n" for e in events)
         _write(self.path, text)
-        return len(page.events)
+        return len(events)
 
     async def pid(self) -> int:
         return os.getpid()
@@ -42,7 +43,7 @@ class Scribe(PageFollower):
 class Failing(Scribe):
     """Fails as often as there are lines in the file beside it, then works."""
 
-    async def take(self, desk: Desk, partition: int, page: Followed) -> int:
+    async def take(self, desk: Desk, partition: int, page: PackedPage) -> int:
         _fail(Path(f"{self.path}.failures"))
         return await super().take(desk, partition, page)
 
@@ -50,7 +51,7 @@ class Failing(Scribe):
 class Succeeded(Scribe):
     """Finds that it was fenced, as long as the file beside it is there, which it removes."""
 
-    async def take(self, desk: Desk, partition: int, page: Followed) -> int:
+    async def take(self, desk: Desk, partition: int, page: PackedPage) -> int:
         if _remove(Path(f"{self.path}.fenced")):
             raise Fenced(desk.owner, desk.epoch, desk.epoch + 1)
         return await super().take(desk, partition, page)

@@ -14,6 +14,7 @@ from hf_support import eventually
 from holdfast.actors.errors import DeadlineExceeded
 from holdfast.journal.positions import Positions
 from holdfast.journal.records import Followed
+from holdfast.journal.wire import PackedPage, decode_packed, encode
 from holdfast.runtime import Config, NoSuchFollower, Runtime, Sharded, followers
 from holdfast.runtime.follower import Desk, FollowerPhase, FollowerStopped, Progress
 
@@ -154,9 +155,9 @@ def test_a_follower_is_live_when_it_knows_the_end_of_every_partition() -> None:
     progress = Progress(2)
     progress.start(Positions((3, 3)))
     progress.turn(FollowerPhase.CATCHING_UP)
-    progress.saw(0, Followed(events=(), reached=3, head=3))
+    progress.saw(0, 3)
     assert progress.phase is FollowerPhase.CATCHING_UP
-    progress.saw(1, Followed(events=(), reached=3, head=3))
+    progress.saw(1, 3)
     assert progress.phase is FollowerPhase.LIVE
 
 
@@ -172,10 +173,15 @@ async def test_a_follower_that_starts_at_the_end_says_at_once_that_it_is_live(tm
 class End:
     """The end of a journal where nothing ever comes; whoever waits, waits for good."""
 
-    async def follow(self, *, after: int, wait_s: float, **_: Any) -> Followed:
+    async def follow_packed(self, *, after: int, wait_s: float, **_: Any) -> PackedPage:
         if wait_s:
             await asyncio.Event().wait()
-        return Followed(events=(), reached=after, head=after)
+        return page(after)
+
+
+def page(reached: int) -> PackedPage:
+    """Without an event; nothing comes after it."""
+    return decode_packed(encode(Followed(events=(), reached=reached, head=reached)))
 
 
 async def test_a_follower_of_a_journal_in_partitions_has_a_position_in_each(tmp_path: Any) -> None:

@@ -56,13 +56,13 @@ async def test_a_projection_shows_what_was_answered_before_it_was_waited_for(mod
 async def test_a_projection_takes_several_pages_at_once(model_url: str, monkeypatch: Any) -> None:
     """Of the size that the limits say."""
     limits: list[int] = []
-    follow = JournalClient.follow
+    follow = JournalClient.follow_packed
 
     def seen(client: JournalClient, *, limit: int, **how: Any) -> Any:
         limits.append(limit)
         return follow(client, limit=limit, **how)
 
-    monkeypatch.setattr(JournalClient, "follow", seen)
+    monkeypatch.setattr(JournalClient, "follow_packed", seen)
     async with Runtime.local(placement=FAST, config=Config(host=HostLimits(page=3))) as runtime:
         await runtime.start(Balances, model_url)
         await deposits(runtime, *range(1, 31))
