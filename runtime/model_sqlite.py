@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -80,15 +81,14 @@ class SqliteModel(Model):
             self.close()
 
     def execute(self, sql: str, values: Sequence[Any]) -> None:
-        if not PLAIN.issuperset(map(type, values)):
-            values = [_stored(value) for value in values]
-        if sql != self._statement or len(self._gathered) >= GATHERED_MAX:
+        gathered = self._gathered
+        if sql != self._statement or len(gathered) >= GATHERED_MAX:
             self._send()
             if not self._check(sql) or self.at_once:
-                self._run(sql, values)
+                self._run(sql, [_stored(value) for value in values])
                 return
-            self._statement = sql
-        self._gathered.append(values)
+            self._statement, gathered = sql, self._gathered
+        gathered.append(values)
 
     def fetch(self, sql: str, values: Sequence[Any]) -> list[Row]:
         self._send()
@@ -127,6 +127,8 @@ class SqliteModel(Model):
         if self._gathered:
             sql, gathered = self._statement, self._gathered
             self._forget()
+            if not PLAIN.issuperset(map(type, chain.from_iterable(gathered))):
+                gathered = [[_stored(value) for value in values] for values in gathered]
             try:
                 self._cursor.executemany(sql, gathered)
             except REFUSALS as error:
