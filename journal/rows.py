@@ -152,7 +152,7 @@ def read_page(rows: Iterable[tuple[Any, ...]], categories: Mapping[int, tuple[st
             known = names.get(key)
             if known is None:
                 of, begun = categories[category]
-                known = names[key] = new(StreamId, (of, str(id, "utf-8", "replace"))), crc32(id, begun)
+                known = names[key] = new(StreamId, (of, id.decode("utf-8", "replace"))), crc32(id, begun)
             stream, name = known
         except (LookupError, *ROTTEN) as error:
             problem = "its stream is not in the journal"
