@@ -22,6 +22,7 @@ import msgspec
 
 from holdfast.journal.codec import Codec, CodecError
 from holdfast.journal.reminders import CANCELLED, FIRED, SET
+from holdfast.journal.wire import UNDECODABLE
 
 from .clock import moment_of
 from .events import system_event
@@ -206,7 +207,7 @@ def uncarried(payload: bytes, aggregate: "Aggregate") -> bytes:
         return payload
     try:
         fields, pending = _open(payload)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise CodecError("snapshot", str(error)) from error
     aggregate.__dict__[_KEY] = _table.decode(bytes(pending))
     return bytes(fields)

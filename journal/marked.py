@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from .errors import CodecError
+from .wire import UNDECODABLE
 
 __all__ = [
     "COMPRESSED",
@@ -94,5 +95,5 @@ def body_of_whole(value: bytes) -> bytes:
     """What stands after the mark of bytes that are a marked value. Raises `CodecError`."""
     try:
         return body_of(_decode(value))
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise CodecError("a marked value", str(error)) from error

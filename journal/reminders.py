@@ -30,6 +30,7 @@ import msgspec
 
 from .errors import CodecError
 from .pages import EARLIEST, LATEST
+from .wire import UNDECODABLE
 
 __all__ = [
     "CANCELLED",
@@ -76,7 +77,7 @@ def change_of(payload: bytes) -> Change:
     """What an event of `REMINDER_TYPES` says. Raises `CodecError` for a payload that says nothing of the kind."""
     try:
         found = _decode(payload)
-    except (msgspec.DecodeError, RecursionError, ValueError) as error:  # ValueError: text that is no UTF-8
+    except UNDECODABLE as error:
         raise CodecError("a reminder's payload", str(error)) from error
     size = len(found.name.encode())
     if size > NAME_OF_REMINDER_BYTES_MAX:

@@ -8,11 +8,13 @@ Text arrives here from either database as the bytes of its UTF-8, so that rotten
 row and not an error of the whole query. SQLite types each value, not each column; a rotten type is a TypeError here.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from struct import Struct
 from struct import error as StructError
 from typing import Any
 from zlib import crc32
+
+from msgspec import convert
 
 from .errors import CorruptRecord
 from .pages import PAGE_BYTES_MAX
@@ -24,6 +26,7 @@ __all__ = [
     "KEYED_COLUMNS",
     "ROTTEN",
     "SNAPSHOT_COLUMNS",
+    "Plain",
     "category_checksum",
     "event_row",
     "keyed_row",
@@ -34,6 +37,7 @@ __all__ = [
     "read_keyed",
     "read_page",
     "read_snapshot",
+    "recorded_page",
     "snapshot_row",
 ]
 
@@ -46,6 +50,9 @@ SNAPSHOT_COLUMNS = "stream, version, schema, payload, checksum"
 
 ROTTEN = (TypeError, ValueError, AttributeError, StructError)
 """What reading a rotten row can raise before its checksum is even compared."""
+
+Plain = tuple[int, tuple[str, str], int, str, bytes, str, int, bytes, bytes | None]
+"""A `Recorded` as it travels: its fields in their order, up to those that a stored event does not have."""
 
 _EVENT = Struct("<qqqqIIIIq").pack
 _KEYED = Struct("<qIII").pack
@@ -136,23 +143,22 @@ def read_event(stream: StreamId, name: int, row: tuple[Any, ...]) -> Recorded:
         raise CorruptRecord(str(stream), number(version), position, f"cannot be read: {error}") from error
 
 
-def read_page(rows: Iterable[tuple[Any, ...]], categories: Mapping[int, tuple[str, int]]) -> list[Recorded]:
+def read_page(rows: Iterable[tuple[Any, ...]], categories: Mapping[int, tuple[str, int]]) -> list[Plain]:
     """The page of events of any streams that these rows make: of `EVENT_COLUMNS`, and the id of the stream. Raises
     `CorruptRecord`. `categories`: their names, and where the checksums of the names in them begin.
 
-    What every follower of the journal reads goes through here: the checksum is worked out in place, as
-    `_event_checksum` does it, and a stream's name is made once for a page."""
-    page: list[Recorded] = []
-    names: dict[int, tuple[StreamId, int]] = {}
-    # A third of the price of the constructor: a seventh of reading a page of many streams.
-    new: Callable[[type[StreamId], tuple[str, str]], StreamId] = tuple.__new__  # pyright: ignore
+    What every follower of the journal reads goes through here, and most of it only on its way to the wire: so it stays
+    plain, the checksum is worked out in place, as `_event_checksum` does it, and a stream's name is made once for a
+    page."""
+    page: list[Plain] = []
+    names: dict[int, tuple[tuple[str, str], int]] = {}
     left = PAGE_BYTES_MAX
     for position, key, version, category, kind, command_id, payload, metadata, reply, recorded_at, checksum, id in rows:
         try:
             known = names.get(key)
             if known is None:
                 of, begun = categories[category]
-                known = names[key] = new(StreamId, (of, id.decode("utf-8", "replace"))), crc32(id, begun)
+                known = names[key] = (of, id.decode("utf-8", "replace")), crc32(id, begun)
             stream, name = known
         except (LookupError, *ROTTEN) as error:
             problem = "its stream is not in the journal"
@@ -161,26 +167,20 @@ def read_page(rows: Iterable[tuple[Any, ...]], categories: Mapping[int, tuple[st
             size, beside, answer = len(payload), len(metadata), -1 if reply is None else len(reply)
             numbers = _EVENT(position, version, category, recorded_at, len(kind), len(command_id), size, beside, answer)
             if crc32(b"".join((numbers, kind, command_id, payload, metadata, reply or b"")), name) != checksum:
-                raise CorruptRecord(str(stream), number(version), position, "the checksum does not match")
+                raise CorruptRecord("/".join(stream), number(version), position, "the checksum does not match")
             left -= size + beside + (0 if reply is None else answer)
             if left < 0 and page:
                 break
-            page.append(
-                Recorded(
-                    position=position,
-                    stream=stream,
-                    version=version,
-                    type=kind.decode(),
-                    payload=payload,
-                    command_id=command_id.decode(),
-                    recorded_at=recorded_at,
-                    metadata=metadata,
-                    reply=reply,
-                )
-            )
+            kind, command_id = kind.decode(), command_id.decode()
+            page.append((position, stream, version, kind, payload, command_id, recorded_at, metadata, reply))
         except ROTTEN as error:
-            raise CorruptRecord(str(stream), number(version), position, f"cannot be read: {error}") from error
+            raise CorruptRecord("/".join(stream), number(version), position, f"cannot be read: {error}") from error
     return page
+
+
+def recorded_page(page: Sequence[Plain]) -> list[Recorded]:
+    """What `read_page` has read, as events."""
+    return convert(page, list[Recorded])
 
 
 def read_facts(stream: StreamId, name: int, rows: Iterable[tuple[Any, ...]], after: int) -> tuple[list[Fact], int]:

@@ -20,6 +20,7 @@ from .errors import CodecError
 from .keys import Key, KeyId
 from .marked import SEALED, Marked, body_of, body_of_whole, has_mark, is_marked, kind_of, marked, whole
 from .records import Fact, Recorded
+from .wire import UNDECODABLE
 
 __all__ = [
     "Place",
@@ -99,7 +100,7 @@ def parsed_fields(payload: bytes) -> tuple[dict[str, msgspec.Raw], dict[str, Sea
     """The fields of an event, and those of them that are sealed. Raises `CodecError`, `Tampered`."""
     try:
         fields = _decode_fields(payload)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise CodecError("an event", str(error)) from error
     found: dict[str, Sealed] = {}
     for name, raw in fields.items():
@@ -117,7 +118,7 @@ def unparsed(fields: Mapping[str, Any]) -> bytes:
 def _parsed(body: bytes) -> Sealed:
     try:
         return _decode(body)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise Tampered(f"it is no sealed value: {error}") from error
 
 

@@ -39,7 +39,7 @@ from .sqlite_partitions import check_made, make_others, partition_path
 from .sqlite_place import Place
 from .sqlite_reader import SqliteReader
 from .sqlite_writer import SqliteWriter
-from .store import Store, packed
+from .store import Store
 
 __all__ = ["SqliteStore"]
 
@@ -215,7 +215,7 @@ class SqliteStore(Store):
 
     async def pack_all(self, *, after: int = 0, limit: int = 1000, category: str | None = None) -> tuple[bytes, int]:
         thread, reader = self._reader()
-        return await thread.run(lambda: packed(reader.read_all(after, limit, category)))
+        return await thread.run(reader.pack_all, after, limit, category)
 
     async def find_replies(self, stream: StreamId, ids: Sequence[str], *, window: int) -> dict[str, StoredReply]:
         thread, reader = self._reader()

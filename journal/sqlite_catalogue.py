@@ -15,7 +15,7 @@ from .catalogue import INDEXED, Catalogue, Contents, Extents, Stored, Tally, con
 from .errors import HoldfastError, JournalError, JournalOpenError, JournalUnavailable
 from .pages import NUMBER_MAX, bounded
 from .records import Load, Loaded, Recorded, StreamId
-from .rows import read_page
+from .rows import read_page, recorded_page
 from .sqlite_beside import Beside
 from .sqlite_file import recorded_membership
 from .sqlite_reader import SqliteReader, category_names, select_all
@@ -46,7 +46,7 @@ class _Reader(SqliteReader):
         with self._transaction():
             select = select_all(where, "e.position DESC")
             rows = self._connection.execute(select, (*values, bounded(limit)))
-            return read_page(rows, category_names(self._connection))
+            return recorded_page(read_page(rows, category_names(self._connection)))
 
     def extents(self) -> Extents:
         """See `Catalogue.extents`."""

@@ -19,6 +19,7 @@ from .rows import (
     KEYED_COLUMNS,
     ROTTEN,
     SNAPSHOT_COLUMNS,
+    Plain,
     category_checksum,
     name_checksum,
     read_event,
@@ -26,9 +27,11 @@ from .rows import (
     read_keyed,
     read_page,
     read_snapshot,
+    recorded_page,
 )
 from .sqlite_names import MISLED, is_named
 from .sqlite_transaction import is_rotten
+from .wire import encode
 
 __all__ = ["SqliteReader", "category_names", "select_all"]
 
@@ -198,6 +201,14 @@ class SqliteReader:
 
     def read_all(self, after: int, limit: int, category: str | None) -> list[Recorded]:
         """See `Store.read_all`."""
+        return recorded_page(self._page(after, limit, category))
+
+    def pack_all(self, after: int, limit: int, category: str | None) -> tuple[bytes, int]:
+        """See `Store.pack_all`."""
+        page = self._page(after, limit, category)
+        return encode(page), page[-1][0] if page else 0
+
+    def _page(self, after: int, limit: int, category: str | None) -> list[Plain]:
         where = "e.position > ?"
         values: list[int | str] = [bounded(after)]
         if category is not None:
@@ -211,10 +222,10 @@ class SqliteReader:
         self.rows_read += len(page)
         return page
 
-    def _check_positions(self, page: list[Recorded], after: int) -> None:
-        head = page[-1].position if page else self._number("SELECT max(position) FROM events")
+    def _check_positions(self, page: Sequence[Plain], after: int) -> None:
+        head = page[-1][0] if page else self._number("SELECT max(position) FROM events")
         for position, event in enumerate(page, after + 1):
-            if event.position != position:
+            if event[0] != position:
                 raise CorruptRecord("the journal", 0, position, "this position is missing")
         if not page and after < head:
             raise CorruptRecord("the journal", 0, after + 1, "this position is missing")

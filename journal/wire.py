@@ -16,6 +16,7 @@ from .errors import CodecError, JournalError, JournalUnavailable, Unstorable
 from .records import Append, Appended, Followed, Load, Loaded, Recorded
 
 __all__ = [
+    "UNDECODABLE",
     "PackedPage",
     "decode_appended",
     "decode_appends",
@@ -31,6 +32,8 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+UNDECODABLE = (msgspec.DecodeError, RecursionError, TypeError, ValueError, OverflowError)
+"""What msgspec raises over bytes that it cannot decode: its own error, and a ValueError for text that is no UTF-8."""
 Failure = tuple[str, list[Any]]
 
 
@@ -127,7 +130,7 @@ def decode_packed(wire: bytes) -> PackedPage:
 def _decoded(decode: Callable[[Any], T], wire: bytes | msgspec.Raw, what: str) -> T:
     try:
         return decode(wire)
-    except (msgspec.DecodeError, RecursionError, TypeError, ValueError, OverflowError) as error:
+    except UNDECODABLE as error:
         raise CodecError(what, str(error)) from error
 
 

@@ -5,7 +5,7 @@ import random
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from holdfast.journal import cipher
@@ -247,6 +247,7 @@ def test_without_the_extra_personal_data_is_told_as_such(monkeypatch):
 
 
 @given(st.binary(max_size=60))
+@example(msgspec.msgpack.encode(("person", "42", 1, b"", b"", b"")).replace(b"person", b"p\xffrson"))  # no UTF-8
 def test_any_bytes_after_the_mark_of_personal_data_are_told_and_crash_nothing(body):
     """As a whole, as a field, as a payload."""
     for payload in (whole(SEALED, body), msgspec.msgpack.encode({"n": msgspec.Raw(whole(SEALED, body))}), MARK + body):
