@@ -18,6 +18,7 @@ import msgspec
 
 from .admission import REQUEST_BYTES_MAX
 from .archive_errors import ArchiveDamaged, ArchiveTorn
+from .wire import UNDECODABLE
 
 __all__ = [
     "BLOCK_BYTES",
@@ -148,7 +149,7 @@ class Frames:
     def _meta(self, number: int, packed: bytes) -> Meta:
         try:
             meta = Meta(*_decode_meta(packed))
-        except (msgspec.DecodeError, ValueError) as error:
+        except UNDECODABLE as error:
             raise self.damaged(number, f"does not say what it is: {error}") from error
         if meta.number != number or not 0 <= meta.size <= BLOCK_BYTES_MAX or not 0 < meta.records <= BLOCK_RECORDS:
             raise self.damaged(number, f"says that it is {tuple(meta)}")

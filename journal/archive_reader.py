@@ -40,6 +40,7 @@ from .archive_errors import ArchiveDamaged, ArchiveTooNew, ArchiveTorn, NotAnArc
 from .archive_frames import Chain, Frames, InputStream, Meta
 from .partition import PARTITIONS_MAX, partition_of
 from .records import StreamId
+from .wire import UNDECODABLE
 
 __all__ = ["ArchiveReader", "Block", "Placed"]
 
@@ -52,9 +53,6 @@ _decode_keys = msgspec.msgpack.Decoder(list[ArchivedKey]).decode
 _decode_checkpoints = msgspec.msgpack.Decoder(list[ArchivedCheckpoint]).decode
 _decode_snapshots = msgspec.msgpack.Decoder(list[ArchivedSnapshot]).decode
 _decode_format = msgspec.msgpack.Decoder(tuple[dict[str, Any]]).decode
-
-_PATIENT = (ValueError, msgspec.ValidationError, msgspec.DecodeError, RecursionError, OverflowError)
-"""What bytes that are no such records make a decoder raise."""
 
 
 class Placed(NamedTuple):
@@ -134,7 +132,7 @@ class ArchiveReader:
             if isinstance(found, int) and found > FORMAT:
                 raise ArchiveTooNew(self.name, f"format {found}", f"formats up to {FORMAT}")
             (header,) = _decode_headers(data)
-        except _PATIENT as error:
+        except UNDECODABLE as error:
             raise NotAnArchive(self.name, f"its header cannot be read: {error}") from error
         if header.format < 1 or not 1 <= header.partitions <= PARTITIONS_MAX:
             raise NotAnArchive(self.name, f"format {header.format}, of {header.partitions} partitions")
@@ -179,7 +177,7 @@ class ArchiveReader:
                 block.checkpoints.extend(map(self._checkpoint, _decode_checkpoints(plain)))
             elif meta.section == SNAPSHOTS:
                 block.snapshots.extend(_decode_snapshots(plain))
-        except (*_PATIENT, zlib.error) as error:
+        except (*UNDECODABLE, zlib.error) as error:
             raise self._frames.damaged(meta.number, str(error)) from error
         found = len(block.keys) + len(block.events) + len(block.checkpoints) + len(block.snapshots)
         if found != meta.records:
@@ -241,7 +239,7 @@ class ArchiveReader:
     def _end(self, meta: Meta, data: bytes) -> None:
         try:
             (totals,) = _decode_totals(data)
-        except _PATIENT as error:
+        except UNDECODABLE as error:
             raise self._frames.damaged(meta.number, f"its totals cannot be read: {error}") from error
         contents = self.contents
         found = Totals(

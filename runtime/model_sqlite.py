@@ -81,19 +81,18 @@ class SqliteModel(Model):
             self.close()
 
     def execute(self, sql: str, values: Sequence[Any]) -> None:
-        gathered = self._gathered
-        if sql != self._statement or len(gathered) >= GATHERED_MAX:
+        if sql != self._statement or len(self._gathered) >= GATHERED_MAX:
             self._send()
             if not self._check(sql) or self.at_once:
-                self._run(sql, [_stored(value) for value in values])
+                self._run(sql, values)
                 return
-            self._statement, gathered = sql, self._gathered
-        gathered.append(values)
+            self._statement = sql
+        self._gathered.append(values)
 
     def fetch(self, sql: str, values: Sequence[Any]) -> list[Row]:
         self._send()
         self._check(sql)
-        self._run(sql, [_stored(value) for value in values])
+        self._run(sql, values)
         try:
             return self._cursor.fetchall()
         except sqlite3.Error as error:
@@ -139,7 +138,7 @@ class SqliteModel(Model):
 
     def _run(self, sql: str, values: Sequence[Any] = ()) -> None:
         try:
-            self._cursor.execute(sql, values)
+            self._cursor.execute(sql, [_stored(value) for value in values])
         except REFUSALS as error:
             raise self._told(error) from error
 

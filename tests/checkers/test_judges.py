@@ -13,7 +13,7 @@ from checkers.execution import Run, execute, plans, write
 from checkers.stream import token_of
 from holdfast.journal.records import StreamId
 
-some = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+some = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 
 
 def judged(run):
@@ -77,7 +77,7 @@ def is_right(check, *args, **how):
     return True
 
 
-@settings(some, max_examples=200)
+@settings(some, max_examples=400)
 @given(plans(max_size=6, aggregates=["register/a", "counter/a", "list/a"]), st.data())
 def test_search_and_witness_come_to_one_verdict(plan, data):
     """The search finds an order if, and only if, some stream is a witness: all are tried, for right and wrong alike."""

@@ -231,7 +231,7 @@ steps = st.one_of(st.lists(appends, min_size=1, max_size=4), st.integers(0, 5)) 
 
 # The fixture is a factory and hands out a new store for each example, so examples share nothing.
 @settings(
-    max_examples=40,
+    max_examples=60,
     deadline=None,
     print_blob=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -354,6 +354,52 @@ async def test_a_name_that_leads_to_a_stream_without_events_is_told(whole, tmp_p
     await store.close()
 
 
+async def test_an_index_that_shows_fewer_events_than_there_are_is_told(whole, tmp_path):
+    """Each entry of one ledger in turn: its place taken by the first of the next ledger, behind which a search for the
+    ledger's newest event goes astray; and the newest one's version below zero."""
+    content, name = whole.read_bytes(), NAMES[7]
+    with closing(sqlite3.connect(whole)) as raw:
+        pages = raw.execute(
+            "SELECT pgoffset FROM dbstat WHERE name = 'sqlite_autoindex_events_1' AND pagetype = 'leaf'"
+        ).fetchall()
+        ((key,),) = raw.execute("SELECT key FROM streams WHERE id = ?", (name,)).fetchall()
+        select = "SELECT stream, version, position FROM events WHERE stream IN (?, ?) ORDER BY stream, version"
+        rows = raw.execute(select, (key, key + 1)).fetchall()
+    cells = {(stream, version): index_entry(stream, version, position) for stream, version, position in rows}
+    copies = []
+    for (page,) in pages:
+        count = int.from_bytes(content[page + 3 : page + 5], "big")
+        places = [page + 8 + 2 * number for number in range(count)]
+        found = {
+            each: at
+            for at in places
+            for each, cell in cells.items()
+            if content.startswith(cell, page + int.from_bytes(content[at : at + 2], "big") + 1)  # behind its length
+        }
+        mine = [at for (stream, _), at in found.items() if stream == key]
+        if (key + 1, 1) in found:
+            pointer = content[found[key + 1, 1] :][:2]
+            copies += [content[:at] + pointer + content[at + 2 :] for at in mine]
+        if (key, LENGTH) in found:
+            version = page + int.from_bytes(content[found[key, LENGTH] :][:2], "big") + 1 + 4 + 1
+            copies.append(content[:version] + b"\xe2" + content[version + 1 :])
+    assert len(copies) > LENGTH // 2
+    for number, copy in enumerate(copies):
+        path = tmp_path / f"{number}.db"
+        path.write_bytes(copy)
+        seen = await look(path)
+        assert seen.errors
+        assert {type(error) for error in seen.errors} == {CorruptRecord}
+        assert not seen.wrong(), f"copy {number}: {seen.wrong()}, {problems(path)}"
+
+
+def index_entry(stream, version, position):
+    """What SQLite has of an event in its index: the sizes of three numbers, and the numbers; a 1 is a size alone."""
+    width = 1 if position < 128 else 2
+    sizes, numbers = ([1, 9], [stream]) if version == 1 else ([1, 1], [stream, version])
+    return bytes([4, *sizes, width, *numbers]) + position.to_bytes(width, "big")
+
+
 def appends(version, count):
     """One append to each stream."""
     event = NewEvent(type="ledger.entered", payload=b"\x80", command_id="c", recorded_at=0)

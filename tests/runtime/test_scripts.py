@@ -165,7 +165,7 @@ async def nobody_left(family: set[int], within_s: float = 15.0) -> None:
     await eventually(lambda: not any(map(is_running, family)), within_s)
 
 
-@pytest.mark.parametrize(("kind", "next_kind"), [("file", "blocking"), ("prompt", "prompt")])
+@pytest.mark.parametrize(("kind", "next_kind"), [("file", "blocking"), ("blocking", "file"), ("prompt", "prompt")])
 async def test_a_program_killed_after_its_first_balance_continues_from_it(
     start: Any, tmp_path: Path, kind: str, next_kind: str
 ) -> None:
